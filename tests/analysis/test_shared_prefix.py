@@ -36,7 +36,7 @@ def test_losses_are_those_of_the_whole_model(name: str, tiny_models: TinyModels)
     model = model_on(layout, build(name))
     before = model.module(tokens(), use_cache=False).logits
     naive, shared = loss_on(model, given), SharedPrefix(model, given)
-    for wanted in sets(layout.layers_with("attention")):
+    for wanted in sets(layout.removable("attention")):
         assert shared(wanted) == pytest.approx([naive(one) for one in wanted], abs=1e-7)
     assert torch.equal(model.module(tokens(), use_cache=False).logits, before)
 

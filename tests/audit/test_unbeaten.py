@@ -43,6 +43,7 @@ def variant(criterion: str, rise: float, removed: int = 1) -> AuditedVariant:
         criterion=criterion,
         budget="asked",
         share=0.1,
+        present=10,
         plan=Plan(NOBODY, Edits.of("attention", drop)),
         role=role,
         evidence=evidence,

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import gatenorm
 from gatenorm.cli import main
+from gatenorm.errors import CheckpointError, EvaluationError
+from gatenorm.exports.registry import Variant
+from gatenorm.models.model import Model
 from tests.command_line import refused
+from tests.errors import refused as refuses
 from tests.families.gguf_files import write
 
 pytest.importorskip("gguf")
@@ -54,3 +59,16 @@ def test_each_mistake_is_one_line(
         (("convert", source, "--dtype", "q8_0", "-o", out), "dtype-unknown dtype"),
     ):
         refused(capsys, code, *arguments)
+
+
+def test_another_form_in_one_file_is_not_taken_for_gguf(source: Path, monkeypatch: pytest.MonkeyPatch):
+    """As an extension may read one, which no engine here does."""
+    layout = gatenorm.open_model(source)
+    monkeypatch.setattr(layout.checkpoint, "form", "boxed", raising=False)
+    assert Variant.of(layout).form == "boxed"
+    with refuses("form-unread", "engine", EvaluationError):
+        gatenorm.evaluate(layout, "perplexity", "generic")
+    with refuses("model-is-directory", kind=CheckpointError):
+        gatenorm.evaluate(layout, "perplexity", "generic", engine="llamacpp")
+    with refuses("model-is-file", kind=CheckpointError):
+        Model.of_layout(layout)

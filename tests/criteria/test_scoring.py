@@ -34,7 +34,7 @@ def test_every_criterion_scores_every_family(name: str, tiny_models: TinyModels)
         if known == "gate-norm-rope" and layout.rotary is None:
             continue
         scores = score(layout, known)
-        assert [s.layer for s in scores.layers] == list(layout.layers_with("attention"))
+        assert [s.layer for s in scores.layers] == list(layout.removable("attention"))
         assert all(np.isfinite(s.score) and s.score > 0 for s in scores.layers)
         if known.startswith("gate-norm-") and known != "gate-norm-outer":
             assert all(len(s.heads) == layout.heads for s in scores.layers)

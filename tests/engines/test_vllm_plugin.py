@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
+import warnings
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from gatenorm.engines.vllm import plugin as vllm_plugin
+from gatenorm.engines.vllm import plugin as vllm_plugin, sessions
 from gatenorm.families import classes
 from tests.engines.elsewhere import ROOT
 
@@ -62,6 +65,17 @@ def test_it_does_nothing_where_vllm_has_no_such_classes(registry: Any):
     found = registry("LlamaForCausalLM")
     vllm_plugin.register()
     assert found.models == {"LlamaForCausalLM": "vllm"}
+
+
+def test_opening_leaves_the_warnings_of_whoever_calls(registry: Any, monkeypatch: pytest.MonkeyPatch):
+    registry("LlamaForCausalLM")
+    monkeypatch.setattr(os, "environ", {**os.environ})
+    with warnings.catch_warnings(record=True) as seen:
+        before = [*warnings.filters]
+        with sessions.opening(Path("model")):
+            warnings.warn_explicit("old", FutureWarning, "vllm/torch_utils.py", 1, module="vllm.torch_utils")
+        assert warnings.filters == before
+    assert not seen
 
 
 def test_without_vllm_it_imports_nothing():

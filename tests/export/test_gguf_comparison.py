@@ -20,8 +20,8 @@ import gatenorm
 from gatenorm.api import open_model, verify
 from gatenorm.checkpoint.formats.gguf.store import GgufStore
 from gatenorm.exports.gguf import types as gguf_types, writer as gguf
-from gatenorm.exports.gguf.dequantized_model import in_halves, take_over
 from gatenorm.exports.gguf.tensors import interleaved
+from gatenorm.exports.verify.dequantized_model import in_halves, take_over
 from gatenorm.exports.verify.gguf_comparison import compare
 from gatenorm.exports.verify.tolerances import ROUNDING
 from gatenorm.models.loading import load
@@ -191,7 +191,7 @@ def test_quantised_files_of_other_architectures_are_not_judged(source: Path, exp
     path = exported(source, "q8_0")
     data = path.read_bytes()
     path.write_bytes(data.replace(struct.pack("<Q", 4) + b"deci", struct.pack("<Q", 4) + b"opal", 1))
-    from gatenorm.exports.gguf.dequantized_model import hold
+    from gatenorm.exports.verify.dequantized_model import hold
 
     with refused("architecture-unknown"):
         hold(path, open_model(source), load(source, dtype=torch.float32))

@@ -74,7 +74,7 @@ def test_a_process_that_ends_later_is_told_too(written: Path):
     engine = LlamaCppGreedy(written)
     try:
         assert engine._server is not None
-        engine._server._process.kill()
+        engine._server._child.process.kill()
         with pytest.raises(EvaluationError, match="ended by SIGKILL"):
             engine.tokenize("hello")
     finally:
@@ -87,7 +87,7 @@ def test_it_ends_with_whoever_started_it(written: Path):
         "from pathlib import Path\n"
         "from gatenorm.engines.llamacpp.greedy import LlamaCppGreedy\n"
         "engine = LlamaCppGreedy(Path(sys.argv[1]))\n"
-        "print(engine._server._process.pid, flush=True)\n"
+        "print(engine._server._child.process.pid, flush=True)\n"
         "os._exit(0)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(written)], check=True, capture_output=True, text=True)

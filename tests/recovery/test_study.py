@@ -37,10 +37,10 @@ def made(other: float = 45.0, **after: float) -> Study:
             minutes=1.5,
         )
         variants.append(Variant.of(criterion, int(removed) / 10, tuple(range(int(removed))), outcome, dense))
-    model = ModelIdentity("a-model", "llama", 10, "", {})
+    model = ModelIdentity("a-model", "llama", 12, "", {})
     protocol = StudyProtocol(settings=SETTINGS, window=32, windows=4)
     texts = StudyTexts(train=Data(), held_out=Data())
-    return Study.of_variants(variants, model=model, dense=dense, protocol=protocol, data=texts)
+    return Study.of_variants(variants, model=model, present=10, dense=dense, protocol=protocol, data=texts)
 
 
 def test_the_boundary_is_the_last_budget_before_the_first_that_fails():

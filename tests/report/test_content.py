@@ -147,13 +147,12 @@ def test_a_model_pruned_twice_shows_what_this_step_removes_and_its_share(measure
     variant = next(v for v in measured.variants if v.role == CANDIDATE)
     before, added = Edits.of("attention", [0, 1, 2]), Edits.of("attention", [9, 10])
     first = structs.replace(variant.plan, edits=before, previous=None)
-    share = 2 / (measured.model.layers - 3)
-    twice = structs.replace(
-        variant, share=share, plan=structs.replace(variant.plan, edits=before | added, previous=first)
-    )
+    present = measured.model.layers - 3
+    share, plan = 2 / present, structs.replace(variant.plan, edits=before | added, previous=first)
+    twice = structs.replace(variant, share=share, present=present, plan=plan)
     content = report(structs.replace(measured, variants=(twice,), chosen=None))
     cell = first_screen(content)[variant.name]["Attention removed"]
-    assert (cell.text, cell.note) == ("9, 10", f"2 of {measured.model.layers - 3}, {share:.1%}")
+    assert (cell.text, cell.note) == ("9, 10", f"2 of {present}, {share:.1%}")
     row = next(c for c in charts_of(content) if c.name == "removed").table.rows[0]
     assert [c.text for c in row[2:]] == ["9, 10", "2", f"{share:.1%}"]
 

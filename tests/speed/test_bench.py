@@ -118,9 +118,9 @@ class TestOtherProcesses:
         try:
             assert worker.run(case).cache_bytes == 5 * 2 * 64 * 8 * 4
             assert worker._process is not None
-            os.kill(worker._process.pid, signal.SIGKILL)
-            worker._process.wait()
-            with pytest.raises(SkippedError, match=r"ended with status -9|Broken pipe"):
+            os.kill(worker._process.process.pid, signal.SIGKILL)
+            worker._process.process.wait()
+            with pytest.raises(SkippedError, match="ended with status -9"):
                 worker.run(case)
             assert worker.run(case).cache_bytes == 5 * 2 * 64 * 8 * 4
         finally:

@@ -12,7 +12,7 @@ from gatenorm.criteria.registry import weight_criterion
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CriterionError
 from gatenorm.progress import Progress
-from gatenorm.records import Scores
+from gatenorm.records import ATTENTION, Scores
 from gatenorm.records.rankings import CrossCheck, Dispute, RankingComparison
 from gatenorm.surgery.planning import count_for_share
 
@@ -90,7 +90,7 @@ def compare(
     scores = score_all(session, asked, seed=seed, progress=progress)
     bound = measure_bound(session, bound_on, progress) if bound_on is not None else None
     # Of one layer alone nothing could be said: two random choices share it once in as many times as there are layers.
-    count = max(2, count_for_share(PRACTICAL, len(session.layout.attention_layers)))
+    count = max(2, count_for_share(PRACTICAL, len(session.layout.removable(ATTENTION))))
     warnings = [gate_norms_do_not_fall(s) for s in scores]
     check = _most_telling(scores)
     if check is not None:

@@ -174,7 +174,7 @@ def curve(
         OutputError: ``state`` holds another curve, or cannot be written.
     """
     began = time.perf_counter()
-    model, layers = session.model, session.layout.layers_with(ATTENTION)
+    model, layers = session.model, session.layout.removable(ATTENTION)
     numbers = sorted({0, *counts})
     if not asked:
         expected = "one or more, such as gate-norm,cosine@random"

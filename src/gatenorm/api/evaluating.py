@@ -87,8 +87,8 @@ def evaluate(
 
 
 def _opened(layout: Layout, name: str | None, hardware: dict[str, Any]) -> Model:
-    file = layout.checkpoint.path.is_file()
-    engine = engine_for("gguf") if file and name is None else engine_named(name or TRANSFORMERS)
+    form = layout.checkpoint.form
+    engine = engine_for(form) if name is None and form != TRANSFORMERS else engine_named(name or TRANSFORMERS)
     return engine.model(layout, **hardware)
 
 

@@ -156,7 +156,7 @@ def plan(
     check_operation(replace, kind)
     check_foldable(layout.data, replace)
     if share is not None:
-        layers = count_for_share(share, len(layout.layers_with(kind)))
+        layers = count_for_share(share, len(layout.removable(kind)))
     elif layers is None:
         fewest = smallest_removal(layout, target, protect, kind, replace)
         if fewest is None:

@@ -17,7 +17,7 @@ from gatenorm.criteria.registry import check_ranks, criterion as criterion_named
 from gatenorm.errors import CriterionError
 from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.progress import Progress
-from gatenorm.records import Scores
+from gatenorm.records import ATTENTION, Scores
 from gatenorm.records.curve import Curve
 from gatenorm.records.rankings import CrossCheck, RankingComparison
 from gatenorm.surgery.planning import count_for_share
@@ -94,7 +94,8 @@ def cross_check(
         CalibrationError, CheckpointError, MissingExtraError: the model cannot be run.
     """
     opened = session(model)
-    count = layers if layers is not None else count_for_share(comparison.PRACTICAL, len(opened.layout.attention_layers))
+    attention = opened.layout.removable(ATTENTION)
+    count = layers if layers is not None else count_for_share(comparison.PRACTICAL, len(attention))
     return comparison.cross_check(opened, scores, count, protect=protect, calibration=calibration, progress=progress)
 
 
@@ -165,7 +166,7 @@ def curve(
     tokens = _calibration(calibration, seed)
     rankings = [criterion_specs([given], tokens)[0] if isinstance(given, str) else given for given in criteria]
     text, opened = curves.evaluation_text(data), session(model)
-    layers = len(opened.layout.attention_layers)
+    layers = len(opened.layout.removable(ATTENTION))
     numbers = range(count_for_share(0.5, layers) + 1) if counts is None else counts
     return curves.curve(
         opened,

@@ -16,6 +16,8 @@ SELF, RANDOM, HUB = "self", "random", "hub:"
 DATA_FREE = (SELF, RANDOM, GENERIC)
 # Windows or documents, and tokens of each, where nobody says how many.
 SAMPLES, LENGTH = 32, 256
+# In a pass, where the calibration does not say how many samples.
+_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -127,10 +129,10 @@ class Samples:
         return self.tokens - len(self.sequences)
 
 
-def batches(samples: Samples, tokens_at_a_time: int = 4096) -> Iterator[Sequence[Sequence[int]]]:
-    """Samples of like length together, as many as the calibration says, or as ``tokens_at_a_time`` allows."""
+def batches(samples: Samples) -> Iterator[Sequence[Sequence[int]]]:
+    """Samples of like length together, as many as the calibration says, or as fit into a pass."""
     ordered = sorted(samples.sequences, key=len, reverse=True)
     while ordered:
-        count = samples.batch_size or max(1, tokens_at_a_time // len(ordered[0]))
+        count = samples.batch_size or max(1, _TOKENS // len(ordered[0]))
         yield ordered[:count]
         ordered = ordered[count:]

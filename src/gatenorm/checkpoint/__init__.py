@@ -5,4 +5,9 @@ from gatenorm.checkpoint.dtypes import to_float32 as to_float32
 from gatenorm.checkpoint.hub import cached as cached, hub_id as hub_id, local_path as local_path, locate as locate
 from gatenorm.checkpoint.opening import open_store as open_store
 from gatenorm.checkpoint.parts import NewTensor as NewTensor
-from gatenorm.checkpoint.store import TensorSpec as TensorSpec, TensorStore as TensorStore
+from gatenorm.checkpoint.store import (
+    GGUF as GGUF,
+    TRANSFORMERS as TRANSFORMERS,
+    TensorSpec as TensorSpec,
+    TensorStore as TensorStore,
+)

@@ -19,6 +19,11 @@ from gatenorm.progress import Progress
 if TYPE_CHECKING:
     import torch
 
+# Forms of checkpoints: a directory that transformers loads, a file that llama.cpp does.
+TRANSFORMERS, GGUF = "transformers", "gguf"
+# How many rows of two tensors are compared at once.
+_ROWS = 4096
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -66,10 +71,13 @@ class TensorStore(Protocol):
         others: names of files and folders beside these that are neither weights in use nor companions.
         directory: where the files lie, for libraries that insist on a path; for remote weights, the companions alone.
         bytes_read: bytes of weights that were asked for so far.
+        form: what engines that read it call this form: ``transformers`` where transformers loads the directory, else
+            the name of the export form that writes it, or one of its own.
         dialect: the key under which a family says how names of this format become those of transformers, until it is
             :meth:`translated`; empty where it uses these.
     """
 
+    form: ClassVar[str] = TRANSFORMERS
     dialect: ClassVar[str] = ""
     config: dict[str, Any]
     specs: Mapping[str, TensorSpec]
@@ -226,6 +234,19 @@ class TensorStore(Protocol):
             return torch.from_numpy(self.float32(name))
         bits = torch.from_numpy(np.atleast_1d(self.loaded(name)))
         return bits.view(getattr(torch, STORAGE_TYPES[spec.dtype].torch)).reshape(spec.shape)
+
+    def equal(self, one: str, other: str) -> bool:
+        """Whether two tensors are stored alike, bit for bit; both are read, once for each store."""
+        known: dict[tuple[str, str], bool] = vars(self).setdefault("_equal", {})
+        if (one, other) not in known:
+            known[one, other] = self._equally_stored(self.spec(one), self.spec(other))
+        return known[one, other]
+
+    def _equally_stored(self, one: TensorSpec, other: TensorSpec) -> bool:
+        return (one.shape, one.dtype) == (other.shape, other.dtype) and all(
+            np.array_equal(self.raw(one.name, rows), self.raw(other.name, rows))
+            for rows in (slice(begin, begin + _ROWS) for begin in range(0, one.shape[0], _ROWS))
+        )
 
     def same(self, name: str) -> NewTensor:
         """A stored tensor as it is, to be written again."""

@@ -5,15 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# What a shell expects of a command that Ctrl-C ended, and what typer makes of it.
-INTERRUPTED = 130
-
-
-class Stopped(KeyboardInterrupt):
-    """A polite request to stop, by a signal such as SIGTERM."""
-
-    def __init__(self, number: int):
-        self.status = 128 + number
+from gatenorm.cli.stopping import INTERRUPTED, Stopped
 
 
 def main(arguments: list[str] | None = None) -> int:

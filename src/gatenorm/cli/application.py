@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from gatenorm import __version__
-from gatenorm.cli import INTERRUPTED, Stopped, console
+from gatenorm.cli import console
 from gatenorm.cli.command import Command, Group
 from gatenorm.cli.declaration import command
+from gatenorm.cli.stopping import INTERRUPTED, Stopped
 from gatenorm.errors import CheckpointError, FamilyError, GatenormError, first_line, printable
 from gatenorm.extensions import installed
 

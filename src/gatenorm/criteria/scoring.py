@@ -79,7 +79,7 @@ def to_score(layout: Layout, kind: str) -> tuple[int, ...]:
     Raises:
         CriterionError: none has: of blocks, attention and MLPs of different layers may be left.
     """
-    layers = layout.layers_with(kind)
+    layers = layout.removable(kind)
     if not layers:
         problem = f"cannot be scored, as every layer of {layout.checkpoint.name} has lost its attention or its MLP"
         raise CriterionError("nothing-to-score", problem, field="kind", given=kind, expected="attention or mlp")

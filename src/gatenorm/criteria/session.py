@@ -149,7 +149,7 @@ class ScoringSession:
         run = Run(
             model=self.model,
             samples=samples,
-            layers=self.layout.layers_with(kind),
+            layers=self.layout.removable(kind),
             losses=SharedPrefix(self.model, samples, kind),
             observe=lambda: self.statistics(calibration, progress),
             kind=kind,

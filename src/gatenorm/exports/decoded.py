@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 
-from gatenorm.checkpoint import NewTensor, TensorStore
+from gatenorm.checkpoint import GGUF, NewTensor, TensorStore
 from gatenorm.checkpoint.companions import SINGLE
 from gatenorm.checkpoint.dtypes import COMPUTED, STORAGE_TYPES, from_float32
 from gatenorm.checkpoint.formats.safetensors.writer import NewFile, NewFiles
@@ -39,10 +39,8 @@ def write(layout: Layout, out: Path, dtype: str = "bfloat16", progress: Progress
     if dtype not in COMPUTED:
         raise OutputError("dtype-unknown", "is not known", field="dtype", given=dtype, expected=", ".join(COMPUTED))
     checkpoint = layout.checkpoint
-    is_file = checkpoint.path.is_file()
     check_new_directory(out)
-    if not is_file:
-        check_apart(out, checkpoint.directory)
+    check_apart(out, checkpoint.path)
     why = _obstacle(layout)
     if why:
         problem = f"{checkpoint.path} cannot be written as a directory for transformers: {why}"
@@ -55,7 +53,7 @@ def write(layout: Layout, out: Path, dtype: str = "bfloat16", progress: Progress
     with new_directory(out, files.size) as temporary:
         files.write(temporary, progress)
         write_json(temporary / "config.json", {**without_settings(checkpoint.config), "dtype": dtype})
-        if is_file:
+        if checkpoint.form == GGUF:
             _write_tokenizer(checkpoint.path, temporary)
         _, left_out = carry_over(checkpoint, temporary, {"config.json"})
         if proved:
@@ -66,7 +64,7 @@ def write(layout: Layout, out: Path, dtype: str = "bfloat16", progress: Progress
 def _obstacle(layout: Layout) -> str | None:
     if layout.edits:
         return "it is pruned: convert the unpruned model, and prune the directory"
-    if not layout.checkpoint.path.is_file():
+    if layout.checkpoint.form != GGUF:
         return None
     if layout.data.get("mixture"):
         return "its experts lie in one tensor a layer, which is not taken apart"

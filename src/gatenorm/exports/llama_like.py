@@ -8,11 +8,7 @@ MLP. Whatever else a model does they would load without a word and compute other
 import math
 from collections.abc import Iterator, Set
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import numpy as np
-
-from gatenorm.checkpoint import TensorStore
 from gatenorm.errors import GatenormError
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
@@ -31,10 +27,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 # Tensors of old releases that hold no weights.
 _BUFFERS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
-# How many rows of two matrices are compared at once.
-_ROWS = 4096
-# Whether the head that lies beside an embedding is the same, by checkpoint.
-_SAME: WeakKeyDictionary[TensorStore, bool] = WeakKeyDictionary()
 
 
 def obstacles(layout: Layout) -> list[str]:
@@ -66,21 +58,8 @@ def tied(layout: Layout, read: bool = True) -> bool:
         return False
     if name not in checkpoint or name == outer(layout, "embedding"):
         return True
-    if not read:
-        return False
-    if checkpoint not in _SAME:
-        _SAME[checkpoint] = _same(layout, name)
-    return _SAME[checkpoint]
-
-
-def _same(layout: Layout, name: str) -> bool:
     # transformers 5 unties a model whose file has another output matrix.
-    checkpoint = layout.checkpoint
-    head, embedding = checkpoint.spec(name), checkpoint.spec(outer(layout, "embedding"))
-    return (head.shape, head.dtype) == (embedding.shape, embedding.dtype) and all(
-        np.array_equal(checkpoint.raw(head.name, rows), checkpoint.raw(embedding.name, rows))
-        for rows in (slice(begin, begin + _ROWS) for begin in range(0, head.shape[0], _ROWS))
-    )
+    return read and checkpoint.equal(name, outer(layout, "embedding"))
 
 
 def window(layout: Layout) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatenorm.errors import OutputError, PlanError
-from gatenorm.exports.registry import form_at
+from gatenorm.exports.registry import Export, export_forms
 from gatenorm.families import Layout, detect_layout
 from gatenorm.files import check_apart, check_new_directory, check_new_file
 from gatenorm.progress import Progress
@@ -36,8 +36,9 @@ class Destination:
         """
         if isinstance(out, Destination):
             return out
-        path, source, ending = Path(out), layout.checkpoint.path, ".gguf"
-        is_file = source.is_file()
+        path, source, form = Path(out), layout.checkpoint.path, _form(layout)
+        is_file = form is not None and form.is_file
+        ending = source.suffix.lower() if is_file else ".gguf"
         if (path.suffix.lower() == ending) != is_file:
             problem = f"is {'no' if is_file else 'the'} name of a {ending} file"
             expected = f"a new {ending} file, as {source} is one" if is_file else "a new directory, as the model is one"
@@ -63,7 +64,7 @@ class Destination:
             PlanError: this model must not be pruned, the plan is not for it, or a file is to hold more than it did.
         """
         source = self.layout.checkpoint.path
-        form = form_at(source) if source.is_file() else None
+        form = _form(self.layout)
         if form is None:
             return write_pruned(self.layout, plan, self.path, progress, weights)
         check_plan(self.layout, plan)
@@ -73,6 +74,11 @@ class Destination:
             hint = "convert it to a directory and prune that, or leave nothing in their place"
             raise PlanError("operation-not-for-file", problem, field="replace", given=added.operation, hint=hint)
         return form.write(pruned_layout(self.layout, plan), self.path, progress=progress)
+
+
+def _form(layout: Layout) -> Export | None:
+    """What writes the form that the model lies in; ``None`` where pruning writes a directory for transformers."""
+    return next((form for form in export_forms() if form.name == layout.checkpoint.form), None)
 
 
 def pruned_layout(layout: Layout, plan: Plan) -> Layout:

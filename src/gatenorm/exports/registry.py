@@ -47,9 +47,9 @@ class Variant:
 
     @classmethod
     def of(cls, layout: Layout) -> Variant:
-        """A transformers directory, dense or pruned."""
-        directory, context = layout.checkpoint.directory, layout.context
-        return cls(directory, "transformers", layout.identity(), layout.edits, context, layout)
+        """A checkpoint as it lies, dense or pruned."""
+        checkpoint = layout.checkpoint
+        return cls(checkpoint.path, checkpoint.form, layout.identity(), layout.edits, layout.context, layout)
 
     @classmethod
     def exported(cls, path: Path) -> Variant | None:

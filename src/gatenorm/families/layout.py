@@ -85,9 +85,9 @@ class Layout:
         """The block at which a pass must begin that is to start at ``layer``: behind none whose keys others read."""
         return min((layer, *self.key_sources.values()))
 
-    def layers_with(self, kind: str) -> tuple[int, ...]:
+    def removable(self, kind: str) -> tuple[int, ...]:
         """The layers that still have all that a removal of ``kind`` takes, and that nothing forbids, in original
-        indices.
+        indices: what shares of sublayers are shares of.
 
         Args:
             kind: ``attention``, ``mlp``, or ``block`` for both.
@@ -113,7 +113,7 @@ class Layout:
     @property
     def mlp_layers(self) -> tuple[int, ...]:
         """The layers that still have an MLP, in original indices."""
-        return self.layers_with(MLP)
+        return self.removable(MLP)
 
     @property
     def config(self) -> Mapping[str, Any]:

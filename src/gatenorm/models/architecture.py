@@ -190,27 +190,23 @@ class Architecture:
         mlps = all(s.matrix for layer, s in enumerate(self.mlp) if layer not in self.without_mlp)
         return bool(self.attention and self.head.matrix and mlps)
 
-    def pairs(self, layer: int, work: Work, *, masked: bool = False) -> int:
+    def pairs(self, layer: int, work: Work) -> int:
         """Query-key pairs of one sequence and head: ``sum over i = 1..tokens of min(past + i, window)``.
 
-        ``masked`` counts those too that a causal mask hides: ``tokens x (past + tokens)``, which is what plain matrix
-        products compute and what FLOP counters count.
+        Plain matrix products, and FLOP counters, have those too that a causal mask hides: ``tokens x (past + tokens)``.
         """
         new, past, window = work.tokens, work.past, self.windows[layer]
-        if masked:
-            return new * (past + new)
         growing = new if window is None else min(max(window - past, 0), new)
         whole = 0 if window is None else (new - growing) * window
         return growing * past + growing * (growing + 1) // 2 + whole
 
-    def score_flops(self, layer: int, work: Work, *, masked: bool = False) -> int:
+    def score_flops(self, layer: int, work: Work) -> int:
         """FLOPs of ``Q K^T`` and of the weighted values: ``2 x heads x (head_dim + value_dim) x pairs x batch``."""
-        return 2 * self.heads[layer].pair * self.pairs(layer, work, masked=masked) * work.batch
+        return 2 * self.heads[layer].pair * self.pairs(layer, work) * work.batch
 
-    def attention_flops(self, layer: int, work: Work, *, masked: bool = False) -> int:
+    def attention_flops(self, layer: int, work: Work) -> int:
         """FLOPs of one attention sublayer: its four projections and the part that grows with the square."""
-        projections = self.attention[layer].flops(work.tokens * work.batch)
-        return projections + self.score_flops(layer, work, masked=masked)
+        return self.attention[layer].flops(work.tokens * work.batch) + self.score_flops(layer, work)
 
     def cached_tokens(self, layer: int, tokens: int) -> int:
         """Tokens that the cache of one layer holds after ``tokens`` were seen: all, or what the next can still see."""

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from gatenorm.errors import EvaluationError
@@ -54,7 +54,7 @@ def check_template(tokenizer: Any) -> None:
             raise EvaluationError("chat-template-unbounded", problem, hint=hint)
 
 
-@cache
+@lru_cache(maxsize=16)
 def _ends(template: str) -> bool:
     asked = {"template": _TAG_OF_TRANSFORMERS.sub("", template), "bytes": _BYTES, "seconds": _SECONDS}
     given = json.dumps({**asked, "characters": _CHARACTERS})

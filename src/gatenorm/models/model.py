@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.checkpoint import TRANSFORMERS as TRANSFORMERS
 from gatenorm.errors import CheckpointError, EvaluationError
 from gatenorm.families import Layout
 from gatenorm.models import loading
@@ -22,8 +23,6 @@ from gatenorm.surgery.operation import Weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-TRANSFORMERS = "transformers"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -69,10 +68,10 @@ class Model:
             options: ``batch_size`` and ``engine``.
 
         Raises:
-            CheckpointError: it is no directory, and transformers runs nothing else.
+            CheckpointError: it is no directory that transformers loads.
         """
         directory = layout.checkpoint.directory
-        if layout.checkpoint.path.is_file():
+        if layout.checkpoint.form != TRANSFORMERS:
             raise is_file(layout)
 
         def load() -> Any:

@@ -112,6 +112,7 @@ class CostBenefit(Value, frozen=True, kw_only=True, omit_defaults=True):
 class AuditedVariant(Value, frozen=True, kw_only=True):
     """One pruned model: what was removed by which criterion, what was measured, and what the gates say.
 
+    ``share`` is that of the ``present`` attention sublayers of the audited model, which are those that could be edited.
     ``role`` is ``candidate`` or, for the baselines that a criterion must beat, ``comparison``. ``budget`` is the name
     of its share (``conservative``, ``practical``, ``aggressive``, ``adaptation``) or ``asked``. ``rejected`` says why
     nothing more was measured of a variant that proved unstable.
@@ -121,6 +122,7 @@ class AuditedVariant(Value, frozen=True, kw_only=True):
     criterion: str
     budget: str
     share: float
+    present: int
     plan: Plan
     role: str = CANDIDATE
     state: str = PRUNED

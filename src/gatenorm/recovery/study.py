@@ -15,7 +15,7 @@ from gatenorm.families import Layout, detect_layout
 from gatenorm.files import check_apart, check_new_directory
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
-from gatenorm.records import Plan, to_json
+from gatenorm.records import ATTENTION, Plan, to_json
 from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import split, windows
@@ -116,7 +116,8 @@ def study(
         variants[name] = Variant.of(criterion, share, made.edits.attention, outcome, dense)
     if progress:
         progress(len(wanted), len(wanted))
-    described = {"model": layout.identity(), "dense": dense, "protocol": protocol, "data": data}
+    present = len(layout.removable(ATTENTION))
+    described = {"model": layout.identity(), "present": present, "dense": dense, "protocol": protocol, "data": data}
     return Study.of_variants(tuple(variants.values()), versions=versions(), **described)
 
 

@@ -101,10 +101,12 @@ class StudyTexts(Value, frozen=True, kw_only=True):
 class Study(Record, frozen=True, kw_only=True, tag="gatenorm/recovery-study/1"):
     """All variants beside the dense model, and how they were measured.
 
+    ``present`` counts the attention sublayers of the dense model that could be removed.
     ``boundary`` says, by criterion, up to how many removed sublayers recovery works, from the smallest budget on.
     """
 
     model: ModelIdentity
+    present: int
     dense: Figures
     variants: tuple[Variant, ...]
     boundary: dict[str, int | None]

@@ -14,7 +14,7 @@ from gatenorm.analysis.agreement import agree
 from gatenorm.audit.plan.rankings import source_key
 from gatenorm.engines import threads_at_hand
 from gatenorm.evaluation.statistics.bootstrap import bootstrap
-from gatenorm.records import Edits, Scores, to_json
+from gatenorm.records import ATTENTION, Edits, Scores, to_json
 from gatenorm.records.curve import Line, Point
 from gatenorm.records.evidence import Evidence, Figure, Measurements, Perplexity, Speed as Timing, TaskEvidence
 from gatenorm.records.evidence.tasks import ZeroShotAverage
@@ -217,7 +217,7 @@ def recovery(asked: Recovery, bench: Workbench, results: Results) -> None:
     at every count, for perplexity and each task; 0 where it works at none.
     """
     layout = bench.session.layout
-    shares = [count / len(layout.attention_layers) for count in asked.counts]
+    shares = [count / len(layout.removable(ATTENTION)) for count in asked.counts]
     model = bench.session.model
     settings = Settings(
         steps=asked.steps,

@@ -25,13 +25,7 @@ from gatenorm.surgery.planning import check_edits, check_key_sources
 from gatenorm.surgery.registration import register_classes
 
 
-def edit_model(
-    model: Any,
-    edits: Edits,
-    family: Data,
-    plan: Plan | None = None,
-    weights: Mapping[Edit, Weights] | None = None,
-) -> Any:
+def edit_model(model: Any, edits: Edits, family: Data, weights: Mapping[Edit, Weights] | None = None) -> Any:
     """Edit whole sublayers of a live causal language model; returns the same object, changed in place.
 
     Afterwards the model is what `from_pretrained` on the pruned directory gives: blocks without attention hold their
@@ -44,7 +38,6 @@ def edit_model(
         model: a stock ``PreTrainedModel`` with a language modelling head, or one pruned before.
         edits: in original layers; on a model pruned before they add to its own.
         family: the family's data.
-        plan: kept in the configuration and written to ``gatenorm.json``; without one, a plan made by hand.
         weights: the tensors of edits whose operation stores some.
 
     Raises:
@@ -76,7 +69,7 @@ def edit_model(
             layers=layers,
             edits=after,
             block=block_description(family),
-            plan=plan or _plan_by_hand(model, base_model_type, layers, after),
+            plan=_plan_by_hand(model, base_model_type, layers, after),
             operations=operation_records(after, width),
             original=earlier.get("original", {}) if earlier else original_keys(family, text.to_dict(), layers),
         )

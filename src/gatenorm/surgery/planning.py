@@ -96,9 +96,9 @@ def plan_from_file(layout: Layout, plan: Plan, protect: Sequence[int] = ()) -> P
 
 def most_removable(layout: Layout, protect: Sequence[int] = (), kind: str = ATTENTION) -> int:
     """How many sublayers of that kind can go: not the protected ones, and one must stay."""
-    there = layout.layers_with(kind)
+    there = layout.removable(kind)
     # A block is the last attention or the last MLP where the others of its layers' are gone.
-    least = min((len(layout.layers_with(sublayer)) for sublayer in KINDS[kind]), default=0)
+    least = min((len(layout.removable(sublayer)) for sublayer in KINDS[kind]), default=0)
     return max(0, min(len(there) - len(set(protect) & set(there)), least - 1))
 
 
@@ -112,7 +112,7 @@ def check_count(layout: Layout, count: int, protect: Sequence[int] = (), kind: s
         problem = "does not exist"
         expected = f"layers 0 to {layout.layers - 1}"
         raise PlanError("protected-layer-unknown", problem, field="protect", given=unknown[0], expected=expected)
-    there = layout.layers_with(kind)
+    there = layout.removable(kind)
     most = most_removable(layout, protect, kind)
     if not 1 <= count <= most:
         protected = len(set(protect) & set(there))
@@ -206,7 +206,7 @@ def check_plan(layout: Layout, plan: Plan) -> None:
 def _check_new(layout: Layout, new: Edits, protect: Collection[int]) -> None:
     check_edits(layout.layers, layout.edits, new, protect)
     for sublayer in SUBLAYERS:
-        there = layout.attention_layers if sublayer == ATTENTION else layout.layers_with(sublayer)
+        there = layout.attention_layers if sublayer == ATTENTION else layout.removable(sublayer)
         named = new.layers_of(sublayer)
         absent = [layer for layer in named if layer not in there]
         if absent:

@@ -29,10 +29,7 @@ def alternatives(layout: Layout, operation: str, protect: Collection[int] = ()) 
         return wanted if fits else Edit(layer, sublayer, REMOVE)
 
     return Edits(
-        edit(layer, sublayer)
-        for sublayer in SUBLAYERS
-        for layer in layout.layers_with(sublayer)
-        if layer not in protect
+        edit(layer, sublayer) for sublayer in SUBLAYERS for layer in layout.removable(sublayer) if layer not in protect
     )
 
 

@@ -91,10 +91,9 @@ def _verb(outcome: str, count: int) -> str:
 
 def _what(variant: AuditedVariant) -> str:
     """``replace 6 of 30 attention sublayers``."""
-    added, gone = variant.plan.added.attention, variant.plan.edits.attention
     operations = {edit.operation for edit in variant.plan.added}
     verb = " or ".join(["remove"] * (REMOVE in operations) + ["replace"] * bool(operations - {REMOVE}))
-    return f"{verb} {len(added)} of {variant.plan.model.layers - len(gone) + len(added)} attention sublayers"
+    return f"{verb} {len(variant.plan.added.attention)} of {variant.present} attention sublayers"
 
 
 def _gains(variant: AuditedVariant) -> str:

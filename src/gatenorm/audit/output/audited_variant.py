@@ -6,7 +6,7 @@ from gatenorm.audit.judge.gates import evaluate_gate, gates, outcome_of
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.families import Layout
 from gatenorm.findings import findings
-from gatenorm.records import Evidence
+from gatenorm.records import ATTENTION, Evidence
 from gatenorm.records.audit import CANDIDATE, AuditedVariant, CostBenefit
 from gatenorm.records.evidence import Measurements
 
@@ -28,6 +28,7 @@ def audited(
         criterion=variant.ranking,
         budget=variant.budget.name,
         share=variant.share(layout),
+        present=len(layout.removable(ATTENTION)),
         plan=variant.plan,
         role=variant.role,
         state=variant.state,

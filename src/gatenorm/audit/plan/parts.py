@@ -17,7 +17,7 @@ from gatenorm.calibration.samples import SELF
 from gatenorm.calibration.sources.self_text import BATCH
 from gatenorm.criteria.registry import forward_criteria
 from gatenorm.models.architecture import Work
-from gatenorm.records import REMOVE
+from gatenorm.records import ATTENTION, REMOVE
 from gatenorm.records.audit import Setting, StepName
 from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery.cost import training_passes
@@ -111,7 +111,7 @@ def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
         what = f"time each in {engines}: prompts of {lengths} tokens, {config.speed.rounds} rounds"
         yield Part(StepName.SPEED, what, tuple(_timing(plan, seconds, made, more)), _TIMING)
     if config.recovery.enabled:
-        present = len(plan.layout.attention_layers)
+        present = len(plan.layout.removable(ATTENTION))
         few = [b for b in plan.budgets if b.count / present >= config.recovery.from_share]
         trained = tested * sum(len(budget.operations) for budget in few)
         asked = config.recovery

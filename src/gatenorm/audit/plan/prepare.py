@@ -23,7 +23,7 @@ from gatenorm.evaluation.core.text import GENERIC, read_text
 from gatenorm.families import Layout
 from gatenorm.files import check_apart
 from gatenorm.models.architecture import Architecture
-from gatenorm.models.model import is_file
+from gatenorm.models.model import TRANSFORMERS, is_file
 from gatenorm.models.named import language_of, named_text
 from gatenorm.records.audit import NotExamined
 from gatenorm.records.recovery_settings import OBJECTIVES
@@ -100,7 +100,7 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
 
 def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -> AuditPlan:
     layout = api.open_model(model)
-    if layout.checkpoint.path.is_file():
+    if layout.checkpoint.form != TRANSFORMERS:
         raise is_file(layout)
     check_apart(directory, layout.checkpoint.directory)
     check_directory(directory, layout.identity())

@@ -45,7 +45,7 @@ def budgets(layout: Layout, settings: Budgets, protect: tuple[int, ...]) -> tupl
         PlanError: a number that this model does not allow, or a target out of reach.
         EvaluationError: an unknown machine, or nothing that could be predicted.
     """
-    present = len(layout.attention_layers)
+    present = len(layout.removable(ATTENTION))
     by_count: dict[int, str] = {}
     left_out = []
     for share in settings.shares:
@@ -114,7 +114,7 @@ def with_operations(
         return list(possible), [NotExamined(StepName.BUILD, what, "the model cannot be run")]
     counts = [budget.count for budget in possible]
     if language_of(layout.checkpoint) is not None:
-        counts = [decision_count(counts, len(layout.attention_layers))]
+        counts = [decision_count(counts, len(layout.removable(ATTENTION)))]
     others = [str(budget.count) for budget in possible if budget.count not in counts]
     missing = []
     if others:
@@ -156,7 +156,7 @@ class Variant:
         return self.plan.added
 
     def share(self, layout: Layout) -> float:
-        return len(self.drop) / len(layout.attention_layers)
+        return len(self.drop) / len(layout.removable(ATTENTION))
 
 
 def planned_variant(

@@ -7,7 +7,6 @@ same paths on every node, and every node must have this gatenorm: a result of ot
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
@@ -26,7 +25,7 @@ _RUNNER = JobRunner()
 
 
 class LocalExecutor:
-    """In this process, one job after the other; leaves the number of threads as it was before.
+    """In this process, one job after the other.
 
     A model stays loaded for the jobs that are about it.
     """
@@ -35,20 +34,10 @@ class LocalExecutor:
         self._runner = JobRunner()
 
     def __enter__(self) -> LocalExecutor:
-        from threadpoolctl import threadpool_limits
-
-        # Without a limit of its own this only remembers what the limits were.
-        self._limits = threadpool_limits(limits=None)
-        torch = sys.modules.get("torch")
-        self._threads = torch.get_num_threads() if torch is not None else None
         return self
 
     def __exit__(self, *_: object) -> None:
         self.release()
-        self._limits.restore_original_limits()
-        torch = sys.modules.get("torch")
-        if torch is not None and self._threads is not None:
-            torch.set_num_threads(self._threads)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
         """Yield every job, of which none depends on another, with its result, each as soon as it is done."""

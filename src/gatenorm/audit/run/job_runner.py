@@ -15,6 +15,7 @@ from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import GatenormError
 from gatenorm.evaluation.core.registry import tasks
 from gatenorm.models.model import Model
+from gatenorm.models.threads import threads
 from gatenorm.records.evidence import Comparison, Measurements, ZeroShotAverage
 from gatenorm.results.hashes import code_sha256
 
@@ -31,9 +32,9 @@ class JobRunner:
         What is wrong with one variant alone comes back as ``error``: it must not end the others' work.
         """
         began = time.perf_counter()
-        _set_threads(job.threads)
         try:
-            result = self._run(job)
+            with threads(job.threads):
+                result = self._run(job)
         except GatenormError as error:
             result = Result(error=str(error))
         return replace(result, seconds=time.perf_counter() - began, code=code_sha256())
@@ -152,15 +153,3 @@ def _model(job: Evaluate, path: str) -> Model:
     opened = Model.of_layout(api.open_model(path), device=job.device, dtype=job.dtype, batch_size=job.batch_size)
     opened.check_hardware()
     return opened
-
-
-def _set_threads(count: int) -> None:
-    """Sums of floats depend on how they are split: every process takes the same number of threads."""
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(count)
-    try:
-        import torch
-    except ImportError:
-        return
-    torch.set_num_threads(count)

@@ -93,7 +93,7 @@ class Workflow:
             problem = f"{self.plan.rankings[0].name} could not be computed, and no other criterion was given"
             raise CriterionError("no-ranking", problem)
         checks = [self.scores[one.name] for one in self.plan.rankings if one.check and one.name in self.scores]
-        count = decision_count([b.count for b in self.plan.budgets], len(self.layout.attention_layers))
+        count = decision_count([b.count for b in self.plan.budgets], len(self.layout.removable(ATTENTION)))
         if checks:
             self.cross_check = held_against(requested[0], checks, count, self.protect)
         self.best = best_supported(requested, checks, count, self._losses([*requested, *checks], count))
@@ -243,7 +243,7 @@ class Workflow:
             raise AuditError.unknown("search.criterion", name, self.scores, "criterion-not-ranked", problem)
         needed = self.evaluations(gate.needs)
         before = [e for planned in needed if not planned.paired for e in self._of_baseline(planned)]
-        removable = self.layout.layers_with(ATTENTION)
+        removable = self.layout.removable(ATTENTION)
         free = len([i for i in removable if i not in self.protect])
 
         def probe(count: int) -> GateResult:

@@ -59,10 +59,13 @@ def show(audit: Audit, directory: Path, named: Callable[[str], str]) -> None:
 
 
 def _picture(audit: Audit, variant: AuditedVariant) -> str:
-    """A sign for each layer, the first one on the left: ``-`` where its attention is gone or replaced."""
-    gone = {*variant.plan.edits.attention}
-    signs = "".join("-" if layer in gone else "#" for layer in range(audit.model.layers))
-    return f"{signs} (# kept, - {participles(variant.plan.edits)}, the first layer on the left)"
+    """A sign for each layer, the first one on the left: ``-`` where its attention is gone or replaced, ``.`` where it
+    has none that could be.
+    """
+    gone, ranked = {*variant.plan.edits.attention}, {*audit.scores[0].ranking}
+    signs = "".join("-" if i in gone else "#" if i in ranked else "." for i in range(audit.model.layers))
+    other = ", . without attention that could be" if "." in signs else ""
+    return f"{signs} (# kept, - {participles(variant.plan.edits)}{other}, the first layer on the left)"
 
 
 def _table(audit: Audit, columns: Callable[[Sequence[GateResult]], dict[str, GateResult]]) -> Table:

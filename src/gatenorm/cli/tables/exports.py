@@ -51,9 +51,10 @@ def show_verification(verification: Verification, exported: Path, layout: Layout
     else:
         console.say("tokenizer: not compared, since the engine or the reference has none")
     if verification.cached_layers is not None:
+        kept = len(layout.attention_layers)
         console.say(
             f"cache: keys and values for {verification.cached_layers} layers; "
-            f"{layout.layers - len(verification.edits.attention)} of {layout.layers} layers kept their attention"
+            f"{kept} of {kept + len(layout.edits.attention)} layers kept their attention"
         )
     else:
         console.say("cache: this engine does not tell how many layers it keeps keys and values for")

@@ -4,11 +4,12 @@ import shlex
 from collections.abc import Iterator
 
 from gatenorm.api import Pruned
+from gatenorm.checkpoint import GGUF, TRANSFORMERS
 from gatenorm.cli import console
 from gatenorm.cli.tables.scores import show_cross_check
 from gatenorm.families import Layout
 from gatenorm.models.named import language_of
-from gatenorm.records import Plan, spans
+from gatenorm.records import ATTENTION, Plan, spans
 from gatenorm.records.fit import FitRecord
 from gatenorm.records.rankings import CrossCheck
 from gatenorm.speed.predict.cost_model import Forecast
@@ -45,11 +46,11 @@ def show(
     if checked:
         show_cross_check(checked)
     if pruned:
-        one_file = layout.checkpoint.path.is_file()
-        text = () if language_of(layout.checkpoint) and not one_file else ("--data", "generic")
+        form = layout.checkpoint.form
+        text = () if language_of(layout.checkpoint) and form == TRANSFORMERS else ("--data", "generic")
         command = shlex.join(("gatenorm", "eval", pruned.out, "--baseline", model, *text))
         console.say_whole(f"What it costs in quality: {command}")
-        if one_file:
+        if form == GGUF:
             command = shlex.join(("gatenorm", "verify", pruned.out, "--against", model))
             console.say_whole(f"Does llama.cpp compute the same? {command}")
             console.say_whole(f"Serve it: {shlex.join(('llama-server', '-m', pruned.out))}")
@@ -74,7 +75,7 @@ def fit_lines(fit: FitRecord) -> Iterator[str]:
 
 def _removed(layout: Layout, plan: Plan) -> str:
     """What the plan takes out, and what is gone in all where something was before."""
-    before, done = len(layout.attention_layers), participles(plan.added)
+    before, done = len(layout.removable(ATTENTION)), participles(plan.added)
     if not plan.edits.mlp:
         in_all, new = f" (in all: {spans(plan.edits.attention)})" if plan.previous else "", plan.added.attention
         return f"attention {done} in {len(new)} of {before} layers: {spans(new)}{in_all}"

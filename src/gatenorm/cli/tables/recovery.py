@@ -85,9 +85,9 @@ def study_lines(study: Study) -> list[str]:
         if last is None:
             lines.append(f"{criterion}: no budget that was tried recovers to {within}")
         else:
-            share = len(last.removed) / study.model.layers
+            share = len(last.removed) / study.present
             lines.append(
-                f"{criterion}: recovers to {within} up to {len(last.removed)} of {study.model.layers} layers "
+                f"{criterion}: recovers to {within} up to {len(last.removed)} of {study.present} layers "
                 f"({share:.0%}: {spans(last.removed)})"
             )
     for variant in study.variants:

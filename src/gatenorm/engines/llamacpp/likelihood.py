@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from gatenorm.checkpoint import GGUF
 from gatenorm.checkpoint.formats.gguf.header import read_header
 from gatenorm.engines import LikelyContinuation
 from gatenorm.engines.llamacpp.greedy import LlamaCppGreedy
@@ -49,10 +50,10 @@ def opened(layout: Layout, engine: str, **hardware: Any) -> Model:
         CheckpointError: it is no GGUF file.
         EvaluationError: a device or data type is asked for, which are llama.cpp's own and the file's.
     """
-    path = layout.checkpoint.path
-    if path.suffix.lower() != ".gguf" or not path.is_file():
-        expected, hint = "a .gguf file", "export it first: gatenorm export writes such a file"
-        raise CheckpointError("model-is-directory", f"{path} is no GGUF file", expected=expected, hint=hint)
+    if layout.checkpoint.form != GGUF:
+        problem = f"{layout.checkpoint.path} is no GGUF file"
+        hint = "export it first: gatenorm export writes such a file"
+        raise CheckpointError("model-is-directory", problem, expected="a .gguf file", hint=hint)
     for field, usual in (("device", "cpu"), ("dtype", "auto")):
         given = hardware.get(field, usual)
         if given not in (usual, "auto"):

@@ -7,12 +7,11 @@ import re
 import secrets
 import signal
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from gatenorm.engines import refuses
+from gatenorm.engines._line_process import LineProcess
 from gatenorm.errors import EvaluationError
 
 _CHILD = Path(__file__).with_name("child.py")
@@ -34,21 +33,17 @@ class LlamaCppProcess:
 
     def __init__(self, model: Path, context: int, threads: int, states: Path):
         self._model, self._key = model, secrets.token_hex(16)
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         # Without -P the engines beside the child's file would pass for packages of the same names.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", str(_CHILD)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-        )
+        self._child = LineProcess(["-P", str(_CHILD)], {**os.environ, "GGML_NO_BACKTRACE": "1"})
         asked = {"path": str(model), "context": context, "threads": threads, "key": self._key, "states": str(states)}
         try:
-            self._address = self._told(json.dumps(asked)).removeprefix("http://")
+            address = self._child.ask(json.dumps(asked))
+            if not address:
+                raise self._ended("its process ended")
         except BaseException:
             self.close()
             raise
+        self._address = address.removeprefix("http://")
 
     def post(self, path: str, body: dict[str, Any], seconds: float = LONGEST_WAIT) -> dict[str, Any]:
         """What the server on the loopback interface answers.
@@ -76,28 +71,11 @@ class LlamaCppProcess:
         return data
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._log.close()
-
-    def _told(self, question: str) -> str:
-        """The child's line of answer to a line."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        try:
-            stdin.write(question.encode() + b"\n")
-            stdin.flush()
-            answer = stdout.readline().decode().strip()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
-            raise self._ended("its process ended")
-        return answer
+        self._child.close()
 
     def _ended(self, otherwise: str) -> EvaluationError:
         try:
-            status = self._process.wait(1)
+            status = self._child.process.wait(1)
         except subprocess.TimeoutExpired:
             return _failed(otherwise)
         reason = self._reason() or otherwise
@@ -107,8 +85,7 @@ class LlamaCppProcess:
         return refuses("llama.cpp", self._model, reason)
 
     def _reason(self) -> str:
-        self._log.seek(0)
-        lines = self._log.read().decode("utf-8", "replace").splitlines()
+        lines = self._child.logged()
         for telling in _TELLING:
             for line in lines:
                 match = telling.search(line)

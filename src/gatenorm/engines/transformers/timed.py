@@ -19,6 +19,7 @@ from gatenorm.families import Layout, detect_layout
 from gatenorm.models import loading, memory
 from gatenorm.models.architecture import Architecture
 from gatenorm.models.batches import out_of_memory
+from gatenorm.models.threads import threads
 from gatenorm.results import versions
 
 # What a pass needs beside weights and cache: live activations of one sublayer, and copies that kernels make.
@@ -34,7 +35,7 @@ class TransformersTimed:
     Args:
         module: the model.
         layout: of the checkpoint that it came from, or of the one that it was pruned from.
-        setting: of which only the cases and the seed count here.
+        setting: of which only the cases, the threads and the seed count here.
     """
 
     def __init__(self, module: Any, layout: Layout, setting: Setting):
@@ -52,8 +53,6 @@ class TransformersTimed:
             CheckpointError, EvaluationError, MissingExtraError: it cannot be loaded so.
         """
         layout = detect_layout(open_store(path))
-        if setting.threads:
-            torch.set_num_threads(setting.threads)
         dtype = loading.dtype_for(setting.dtype, setting.device)
         chosen = {"attn_implementation": setting.attention} if setting.attention else {}
         return cls(loading.load(path, dtype=dtype, device_map={"": setting.device}, **chosen), layout, setting)
@@ -138,10 +137,11 @@ class TransformersTimed:
 
     @contextmanager
     def _fitting(self, case: Case) -> Iterator[None]:
-        """A case that does not fit is skipped."""
+        """In the setting's threads; a case that does not fit is skipped."""
         self._check_room(case)
         try:
-            yield
+            with threads(self.setting.threads):
+                yield
         except RuntimeError as error:
             if out_of_memory(error):
                 raise SkippedError(f"out of memory: {first_line(error)}") from None

@@ -32,12 +32,14 @@ def opening(path: Path) -> Iterator[None]:
     Raises:
         EvaluationError: vLLM refuses the model.
     """
-    prepare()
-    try:
-        yield
-    except _REFUSALS as error:
-        shut_down(None)
-        raise refuses("vLLM", path, _reason(error)) from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")  # about what it uses of torch
+        prepare()
+        try:
+            yield
+        except _REFUSALS as error:
+            shut_down(None)
+            raise refuses("vLLM", path, _reason(error)) from error
 
 
 class _Session:
@@ -186,7 +188,6 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     from gatenorm.engines.vllm import plugin
 
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")  # about what it uses of torch
     plugin.register()  # vLLM does it itself, unless VLLM_PLUGINS keeps it from that
 
 

@@ -13,7 +13,7 @@ from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.statistics.zeroshot_average import averaged
 from gatenorm.extensions import check_kind
-from gatenorm.models.model import Model
+from gatenorm.models.model import TRANSFORMERS, Model
 from gatenorm.progress import Bars, Progress, no_bars
 from gatenorm.records import to_json
 from gatenorm.records.evidence import Evidence, Measurements
@@ -79,8 +79,8 @@ def check_engine(job: Job, model: Model) -> None:
     engine_named(model.engine).check_installed()
     if model.engine not in job.engines:
         problem, expected = f"cannot run {job.kind} of {model.name}", " or ".join(job.engines)
-        is_file = model.layout is not None and model.layout.checkpoint.path.is_file()
-        hint = "convert it to a directory first: gatenorm convert" if is_file else ""
+        foreign = model.layout is not None and model.layout.checkpoint.form != TRANSFORMERS
+        hint = "convert it to a directory first: gatenorm convert" if foreign else ""
         raise EvaluationError(
             "engine-cannot", problem, field="engine", given=model.engine, expected=expected, hint=hint
         )

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gatenorm.checkpoint import open_store
+from gatenorm.checkpoint import TRANSFORMERS, open_store
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.engines.vllm import plugin
 from gatenorm.errors import EvaluationError
@@ -50,7 +50,7 @@ _SPECIAL_TOKENS = {"llama": {"bos_token_id": 1, "eos_token_id": 2}, "mistral": {
 def obstacles(layout: Layout) -> list[str]:
     """Why this model cannot be written so, one line a reason; empty when it can."""
     reasons = llama_like.obstacles(layout)
-    if layout.checkpoint.path.is_file():
+    if layout.checkpoint.form != TRANSFORMERS:
         reasons.append("its tensors lie in one file, in an order of its own: convert it to a directory first")
     if reasons:
         return reasons

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,10 @@ import numpy.typing as npt
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.parts import ByteRange, Part, repeated, write_parts
 from gatenorm.engines import Engine, GreedySession, check_opened
-from gatenorm.errors import EvaluationError, GatenormError, first_line
+from gatenorm.errors import EvaluationError, first_line
 from gatenorm.exports.verify.gguf_comparison import Compared, compare_copies
 from gatenorm.families import Layout
-from gatenorm.models import loading
+from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import Edits
 
@@ -54,15 +54,12 @@ class InTransformers:
     what: ClassVar[str] = "transformers, float32, one pass over the prompt and the engine's tokens"
 
     def __init__(self, layout: Layout):
-        loading.check_hardware("cpu", "auto")  # says what is missing where torch is
-        import torch
-
-        self._layout, self._directory = layout, layout.checkpoint.directory
-        self.model: Any = loading.load(self._directory, dtype=torch.float32)
+        self._layout, self._model = layout, Model.of_layout(layout, dtype="float32")
+        self._model.check_hardware()  # says what is missing where torch is
 
     @property
     def vocabulary(self) -> int:
-        return int(self.model.config.get_text_config().vocab_size)
+        return self._model.vocabulary
 
     def logprobs(self, prompt: Sequence[int], tokens: Sequence[int]) -> Float64:
         import torch
@@ -71,7 +68,7 @@ class InTransformers:
         ids = torch.tensor([[*prompt, *tokens]])
         try:
             with torch.inference_mode():
-                logits = self.model(ids, use_cache=False).logits[0, begin : begin + len(tokens)].double()
+                logits = self._model.module(ids, use_cache=False).logits[0, begin : begin + len(tokens)].double()
         except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
             problem = f"transformers cannot run the reference: {first_line(error)}"
             raise EvaluationError("reference-cannot-run", problem) from error
@@ -81,16 +78,14 @@ class InTransformers:
         return found
 
     def tokenize(self, text: str, special: bool) -> list[int] | None:
-        try:
-            tokenizer = loading.load_tokenizer(self._directory)
-        except GatenormError:
+        if not self._model.has_tokenizer:
             return None  # a model without a tokenizer can be served by token numbers alone
-        return list(tokenizer(text, add_special_tokens=special)["input_ids"])
+        return list(self._model.tokenizer(text, add_special_tokens=special)["input_ids"])
 
     def hold(self, exported: Path, progress: Progress) -> Compared | None:
-        from gatenorm.exports.gguf.dequantized_model import hold
+        from gatenorm.exports.verify.dequantized_model import hold
 
-        return hold(exported, self._layout, self.model, progress)
+        return hold(exported, self._layout, self._model.module, progress)
 
 
 class InEngine:

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from gatenorm.checkpoint import open_store
+from gatenorm.checkpoint import GGUF, TRANSFORMERS, open_store
 from gatenorm.engines import Continuation, Engine, GreedySession, check_opened, engine_for
 from gatenorm.errors import EvaluationError
 from gatenorm.exports.nemotron.tensors import zero_attention
@@ -51,7 +51,7 @@ def form_of(path: Path) -> str:
         return form.name
     if path.is_dir():
         open_store(path)  # which says what is missing of a model
-        return "transformers"
+        return TRANSFORMERS
     code, what = ("export-unknown", "is no export") if path.exists() else ("export-missing", "does not exist")
     raise EvaluationError(code, f"{path} {what}", expected="a .gguf file or a directory with config.json")
 
@@ -101,7 +101,7 @@ def verify(
                 expected="the model that it was made from",
             )
         held = None
-        if form == "gguf":
+        if form == GGUF:
             with bars("comparing tensors", "bytes") as progress:
                 held = reference.hold(exported, progress)
         token_prompts, compared = prompts(session.vocabulary, against.context, tokens, seed), []
@@ -156,7 +156,7 @@ def prompts(vocabulary: int, context: int | None, tokens: int, seed: int = 0) ->
 
 def _reference(exported: Path, against: Layout, kind: Engine, opened: ExitStack) -> tuple[Reference, Layout, Limit]:
     """What the export is held against, the model that it should be, and how far the two may differ."""
-    if not against.checkpoint.path.is_file():
+    if against.checkpoint.form == TRANSFORMERS:
         return InTransformers(against), against, _limit(exported, kind)
     own = detect_layout(open_store(exported))
     if own.layers != against.layers:

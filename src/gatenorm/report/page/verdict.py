@@ -168,12 +168,11 @@ def _row(audit: Audit, variant: AuditedVariant) -> Row:
 
 
 def removed(audit: Audit, variant: AuditedVariant) -> Cell:
-    """The sublayers that this variant edits, out of those that the audited model had, and what happened to them."""
-    added, gone = variant.plan.added.attention, variant.plan.edits.attention
-    had = audit.model.layers - (len(gone) - len(added))
+    """The sublayers that this variant edits, out of those that could be edited, and what happened to them."""
+    added = variant.plan.added.attention
     done = participles(variant.plan.added)
     how = "" if done == audit_view.verb(audit) else f", {done}"
-    return Cell(spans(added), note=f"{len(added)} of {had}, {percent(variant.share)}{how}")
+    return Cell(spans(added), note=f"{len(added)} of {variant.present}, {percent(variant.share)}{how}")
 
 
 def _outcome(variant: AuditedVariant) -> Cell:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def profile_model(layout: Layout, setting: Setting, rounds: int = 3, progress: Progress | None = None) -> list[Profile]:
-    """PassTimes every case of ``setting`` on a model in transformers: one warm-up, then ``rounds`` runs.
+    """Profile every case of ``setting`` on a model in transformers: one warm-up, then ``rounds`` runs.
 
     Args:
         progress: called with (runs done, runs).

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gatenorm.engines import Case, Sample, Setting, Shares, SkippedError, check_opened, engine_named
+from gatenorm.engines._line_process import LineProcess
 from gatenorm.errors import EvaluationError, GatenormError
 from gatenorm.records.serialization import from_json, to_json
 
@@ -36,8 +34,8 @@ class Worker:
 
     def __init__(self, engine: str, path: Path, setting: Setting):
         self.path = path
-        self._command = [sys.executable, "-m", __name__, engine, str(path), json.dumps(to_json(setting))]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._arguments = ["-m", __name__, engine, str(path), json.dumps(to_json(setting))]
+        self._process: LineProcess | None = None
         self._start()
 
     def opened(self) -> Worker:
@@ -48,7 +46,8 @@ class Worker:
         """
         if self._loading:
             self._loading = False
-            content = _content(*self._answer())
+            assert self._process is not None
+            content = _content(*self._read(self._process.answer()))
             self.versions, self.dtype = content["versions"], content["dtype"]
         return self
 
@@ -64,47 +63,32 @@ class Worker:
     def close(self) -> None:
         """End the process; calling it again is harmless."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(BrokenPipeError):  # a question that a dead process never read is still in the buffer
-            process.stdin.close()  # type: ignore[union-attr]
-        try:
-            process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()  # type: ignore[union-attr]
-        self._log.close()
+        if process is not None:
+            process.close(_GRACE_SECONDS)
 
-    def _start(self) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
-        self._loading = True
+    def _start(self) -> LineProcess:
+        self._process, self._loading = LineProcess(self._arguments), True
+        return self._process
 
     def _ask(self, method: str, case: Case) -> Any:
-        if self._process is None:  # it died of an earlier case
-            self._start()
-        question = json.dumps([method, to_json(case)]).encode() + b"\n"
+        process = self._process or self._start()  # it may have died of an earlier case
         try:
             self.opened()
-            self._process.stdin.write(question)  # type: ignore[union-attr]
-            self._process.stdin.flush()  # type: ignore[union-attr]
-            answer = self._answer()
-        except (BrokenPipeError, EvaluationError) as error:
+            answer = self._read(process.ask(json.dumps([method, to_json(case)])))
+        except EvaluationError as error:
             self.close()
             raise SkippedError(str(error)) from None
         return _content(*answer)
 
-    def _answer(self) -> tuple[str, Any]:
-        assert self._process is not None
-        line = self._process.stdout.readline()  # type: ignore[union-attr]
+    def _read(self, line: str) -> tuple[str, Any]:
+        """What kind of answer a line is, and its content."""
         if line:
             kind, content = json.loads(line)
             return kind, content
-        status = self._process.wait()
+        assert self._process is not None
+        status = self._process.process.wait()
         killed = " (killed, most likely for lack of memory)" if status == -9 else ""
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        lines = [line for line in self._process.logged() if line.strip()]
         said = f": {lines[-1]:.200}" if lines else ""
         raise EvaluationError(
             "process-ended", f"the process of {self.path.name} ended with status {status}{killed}{said}"

@@ -195,7 +195,6 @@ def forecast(
     count: int,
     context: int,
     batch: int = 1,
-    dtype: str | None = None,
     kind: str = ATTENTION,
     operation: str = REMOVE,
 ) -> Forecast:
@@ -208,9 +207,9 @@ def forecast(
         EvaluationError: the checkpoint holds no whole model.
     """
     check_runs(model)
-    prefill = predict(model, machine, Work.prefill(context, batch), dtype=dtype)
-    decode = predict(model, machine, Work.decode(context, batch), dtype=dtype)
-    cache = model.cache_bytes(context, batch, _SIZES.get(dtype or ""))
+    prefill = predict(model, machine, Work.prefill(context, batch))
+    decode = predict(model, machine, Work.decode(context, batch))
+    cache = model.cache_bytes(context, batch)
     share = 0.0 if kind == MLP else count / len(model.attention)
     return Forecast(
         count=count,
@@ -264,7 +263,6 @@ def forecasts(
     machine: Machine,
     context: int,
     batch: int = 1,
-    dtype: str | None = None,
     kind: str = ATTENTION,
     operation: str = REMOVE,
 ) -> list[Forecast]:
@@ -272,4 +270,4 @@ def forecasts(
     attentions, mlps = len(model.attention), len(model.mlp) - len(model.without_mlp)
     whole = len({*model.attention} - {*model.without_mlp})
     most = {ATTENTION: attentions - 1, MLP: mlps - 1, BLOCK: min(whole, attentions - 1, mlps - 1)}[kind]
-    return [forecast(model, machine, count, context, batch, dtype, kind, operation) for count in range(1, most + 1)]
+    return [forecast(model, machine, count, context, batch, kind, operation) for count in range(1, most + 1)]

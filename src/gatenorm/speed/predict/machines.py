@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from itertools import cycle
 from typing import Any
@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from gatenorm.engines import Setting
 from gatenorm.engines.transformers.profiler import recording
 from gatenorm.errors import EvaluationError
+from gatenorm.models.threads import threads
 from gatenorm.records.machine import Machine
 from gatenorm.records.serialization import from_json
 
@@ -59,7 +60,7 @@ def machine(name: str, dtype: str = "float32", device: str = "cpu", threads: int
     return machines()[name]
 
 
-@cache
+@lru_cache(maxsize=8)
 def measured(dtype: str = "float32", device: str = "cpu", threads: int | None = None) -> Machine:
     """This machine, by the kernels that models run: a product of matrices, one of a matrix and a vector, attention.
 
@@ -90,21 +91,17 @@ def _by_numpy() -> Machine:
     )
 
 
-def _by_torch(dtype: str, device: str, threads: int | None) -> Machine:
+def _by_torch(dtype: str, device: str, count: int | None) -> Machine:
     import torch
 
-    before = torch.get_num_threads()
-    used, found = threads or before, []
-    try:
-        with torch.inference_mode():
-            # Ones, not noise: no kernel here is faster for them, and drawing noise would take longer than measuring.
-            kind = getattr(torch, dtype)
-            large = torch.ones(_STREAMED_BYTES // kind.itemsize // 4096, 4096, dtype=kind, device=device)
-            for count, sizes in ((used, _LONG), *(((1, _SHORT),) if device == "cpu" else ())):
-                torch.set_num_threads(count)
+    used, found = count or torch.get_num_threads(), []
+    with torch.inference_mode():
+        # Ones, not noise: no kernel here is faster for them, and drawing noise would take longer than measuring.
+        kind = getattr(torch, dtype)
+        large = torch.ones(_STREAMED_BYTES // kind.itemsize // 4096, 4096, dtype=kind, device=device)
+        for many, sizes in ((used, _LONG), *(((1, _SHORT),) if device == "cpu" else ())):
+            with threads(many):
                 found.append(_timed(large, *sizes))
-    finally:
-        torch.set_num_threads(before)
     rate, bandwidth, attention = map(max, zip(*found, strict=True))
     where = f"{used} threads" if device == "cpu" else device
     return Machine(
@@ -169,12 +166,8 @@ def with_overheads(machine: Machine, dtype: str, device: str = "cpu") -> Machine
 
     if device != "cpu":
         return machine
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         overheads = _measured(getattr(torch, dtype))
-    finally:
-        torch.set_num_threads(before)
     return replace(machine, overheads=overheads)
 
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from gatenorm.checkpoint.formats.gguf.store import GgufStore
+from gatenorm.checkpoint.formats.gguf.model import GgufFile
 from gatenorm.checkpoint.store import Format
 
 FORMAT = Format(
     recognises=lambda place: place.lower().endswith(".gguf") and Path(place).is_file(),
-    open=lambda place: GgufStore(Path(place)),
+    open=lambda place: GgufFile(Path(place)),
 )

@@ -10,7 +10,7 @@ import numpy as np
 
 from gatenorm.checkpoint.dialect import Dialect
 from gatenorm.checkpoint.dtypes import Bits, Float32
-from gatenorm.checkpoint.formats.gguf.header import Header
+from gatenorm.checkpoint.formats.gguf.header import Header, read_header
 from gatenorm.checkpoint.formats.gguf.metadata import check_model, query_heads
 from gatenorm.checkpoint.formats.gguf.store import GgufStore
 from gatenorm.errors import CheckpointError
@@ -32,8 +32,6 @@ class GgufModel(GgufStore):
     Raises:
         CheckpointError: it is no whole GGUF file, or no language model's.
     """
-
-    dialect: ClassVar[str] = ""
 
     def __init__(self, path: Path, header: Header, dialect: Dialect):
         super().__init__(path, header)
@@ -97,6 +95,19 @@ class GgufModel(GgufStore):
         if block and module in dialect.interleaved:
             self._interleaved.add(name)
         return name
+
+
+class GgufFile(GgufStore):
+    """A GGUF file whose names are still its own, to be :meth:`translated`."""
+
+    dialect: ClassVar[str] = "gguf"
+
+    def __init__(self, path: Path):
+        self._header = read_header(path)
+        super().__init__(path, self._header)
+
+    def translated(self, dialect: Dialect) -> GgufModel:
+        return GgufModel(self.path, self._header, dialect)
 
 
 def _head_dim(metadata: Mapping[str, Any]) -> int:

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gatenorm.checkpoint.dialect import Dialect
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, Float32, to_float32
 from gatenorm.checkpoint.formats.gguf.header import Header, read_header
 from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.parts import ByteRange
-from gatenorm.checkpoint.store import NewWeights, Replacement, StoredTensor, TensorStore
+from gatenorm.checkpoint.store import GGUF, NewWeights, Replacement, StoredTensor, TensorStore
 from gatenorm.errors import CheckpointError
 from gatenorm.progress import Progress
 
@@ -24,17 +23,17 @@ RECORD_KEY = "gatenorm.record"
 class GgufStore(TensorStore):
     """A GGUF file. Types of less than 16 bits are taken apart by the gguf package, in NumPy.
 
-    ``metadata`` holds the file's keys, ``kinds`` the type of each as the format numbers them. Before it is
-    :meth:`translated`, ``config`` has the architecture as ``model_type`` and, of a pruned model, its record.
+    ``metadata`` holds the file's keys, ``kinds`` the type of each as the format numbers them; ``config`` has the
+    architecture as ``model_type`` and, of a pruned model, its record.
 
     Raises:
         CheckpointError: it is no whole GGUF file, or one part of several.
     """
 
-    dialect: ClassVar[str] = "gguf"
+    form: ClassVar[str] = GGUF
 
     def __init__(self, path: Path, header: Header | None = None):
-        self._header = header = header or read_header(path)
+        header = header or read_header(path)
         parts = header.fields.get("split.count", 1)
         if parts != 1:
             problem = f"{path} is one of {parts!r:.20} parts of a model"
@@ -74,11 +73,6 @@ class GgufStore(TensorStore):
 
     def check_unchanged(self) -> None:
         self._files.check_unchanged()
-
-    def translated(self, dialect: Dialect) -> TensorStore:
-        from gatenorm.checkpoint.formats.gguf.model import GgufModel
-
-        return GgufModel(self.path, self._header, dialect)
 
     def spec(self, name: str) -> StoredTensor:
         super().spec(name)
