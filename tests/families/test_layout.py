@@ -155,14 +155,14 @@ def test_what_a_config_leaves_out_is_what_transformers_takes() -> None:
     """For every key of every family's defaults, and for the context."""
     for model_type, (config_class, _, _) in classes().items():
         stock = type(getattr(transformers, config_class)().get_text_config())()
-        for key, default in families()[model_type].get("defaults", {}).items():
+        for key, default in families()[model_type].defaults.items():
             # What __post_init__ makes of it is another thing: it takes windows away that are switched off.
             source = type(stock) if hasattr(type(stock), key) else stock
             if hasattr(source, key):  # inherited keys mean nothing to a config class that lacks them
                 expected = getattr(source, key)
                 assert default == expected, (model_type, key)
-        context = [key for key in families()[model_type]["dimensions"]["context"] if isinstance(key, str)]
-        assert families()[model_type]["defaults"][context[0]] == stock.max_position_embeddings
+        context = [key for key in families()[model_type].dimensions.context if isinstance(key, str)]
+        assert families()[model_type].defaults[context[0]] == stock.max_position_embeddings
 
 
 def test_classes_exist_in_transformers() -> None:

@@ -84,7 +84,7 @@ def test_frequencies_are_those_of_transformers(spelling: str) -> None:
     np.testing.assert_allclose(rotary.frequencies(), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("model_type", [name for name, data in families().items() if data["rotary"]])
+@pytest.mark.parametrize("model_type", [name for name, data in families().items() if data.rotary])
 def test_what_a_config_leaves_out_is_what_transformers_takes(model_type: str) -> None:
     stock = getattr(transformers, classes()[model_type][0])()
     taken = getattr(type(stock.get_text_config())(), "rope_parameters", None)
@@ -98,6 +98,11 @@ def test_what_a_config_leaves_out_is_what_transformers_takes(model_type: str) ->
         whole = expected["rope_type"] == "proportional"  # the pairs of the whole head, of which a share turns
         assert rotary.dims == 64 * (1 if whole else share)
         assert np.count_nonzero(rotary.frequencies()) == 32 * share
+
+
+def test_more_dimensions_than_a_head_has_do_not_turn() -> None:
+    with pytest.raises(FamilyError, match=r"rotary_dim is 64: expected a share of at most 1"):
+        Rotary.of({"rotary_dim": 64}, family("gptj", {}), 16)
 
 
 def test_context_is_the_one_before_stretching() -> None:
