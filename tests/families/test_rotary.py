@@ -11,7 +11,7 @@ import pytest
 import transformers
 
 from gatenorm.errors import CriterionError, FamilyError
-from gatenorm.families import Rotary, classes, families
+from gatenorm.families import Rotary, families
 from gatenorm.families.family import family
 
 SMALL = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": 512}
@@ -86,7 +86,7 @@ def test_frequencies_are_those_of_transformers(spelling: str) -> None:
 
 @pytest.mark.parametrize("model_type", [name for name, data in families().items() if data.rotary])
 def test_what_a_config_leaves_out_is_what_transformers_takes(model_type: str) -> None:
-    stock = getattr(transformers, classes()[model_type][0])()
+    stock = getattr(transformers, families()[model_type].classes.config)()
     taken = getattr(type(stock.get_text_config())(), "rope_parameters", None)
     if taken is None:
         return  # GPT-J has one base for all

@@ -169,9 +169,5 @@ def check_bound(session: ScoringSession) -> None:
 
 
 def _within_window(layout: Layout, calibration: Calibration) -> Calibration:
-    rule = layout.data.window
-    config = layout.config
-    if not rule or (rule.switch and not value(config, layout.data, rule.switch)):
-        return calibration
-    window = value(config, layout.data, rule.key)
+    window = layout.window
     return replace(calibration, length=max(2, min(calibration.length, window))) if window else calibration

@@ -86,16 +86,11 @@ def _same(layout: Layout, name: str) -> bool:
 
 def window(layout: Layout) -> int | None:
     """How many tokens back attention looks at most, where that is less than the context; ``None`` where it sees all."""
-    config, data = layout.config, layout.data
-    rule = data.window
-    if rule is None or (rule.switch and not value(config, data, rule.switch)):
-        return None
     # Lists by layer decide where there are some: a window that no layer uses binds nobody.
-    kinds = config.get("layer_types")
-    if isinstance(kinds, list) and "sliding_attention" not in kinds:
+    kinds, size = layout.config.get("layer_types"), layout.window
+    if size is None or (isinstance(kinds, list) and "sliding_attention" not in kinds):
         return None
-    size = value(config, data, rule.key)
-    return size if isinstance(size, int) and size < (layout.context or math.inf) else None
+    return size if size < (layout.context or math.inf) else None
 
 
 def _obstacles(layout: Layout) -> Iterator[str]:

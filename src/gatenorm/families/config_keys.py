@@ -33,6 +33,8 @@ _STRUCTURAL = (
 _GONE = {"drop", "dropped", "skip", "skipped", "prune", "pruned", "remove", "removed", "delete", "deleted", "omit"}
 _GONE |= {"omitted", "disabled", "keep", "kept", "retained", "pruning", "exclude", "excluded"}
 _PARTS = {"layer", "layers", "block", "blocks", "attn", "attention", "mlp", "mlps", "ffn", "head", "heads", "sublayers"}
+# In the JSON of a family: among them are the keys that it reads.
+_NAMES = re.compile(r'"([^"]+)"')
 _NUMBERS = re.compile(r"[\d\s,;:-]+")
 
 
@@ -61,7 +63,9 @@ def _unread(parts: list[Mapping[str, Any]], data: Family, model_type: str) -> It
     inner, table = (data.tower.family, data.tower.named) if data.tower else (), _table()
     named = (model_type, *inner, *(part.get("model_type") for part in parts))
     types = [name for name in dict.fromkeys(map(str, named)) if name in table["families"]]
-    known = {*table["everywhere"], *_mentioned(data.to_dict())}.union(*(table["families"][name] for name in types))
+    known = {*table["everywhere"], *_NAMES.findall(json.dumps(data.to_dict()))}.union(
+        *(table["families"][name] for name in types)
+    )
     also = {key: value for name in types for key, value in table["also"].get(name, {}).items()}
     for key, value in (item for part in parts if types for item in part.items()):
         asks = value is not None and value is not False and value not in ("", [], {})
@@ -73,19 +77,6 @@ def _names_parts(key: str, value: Any) -> bool:
     words = {*re.sub(r"([a-z])([A-Z])", r"\1_\2", key).lower().split("_")}
     listed = isinstance(value, (list, Mapping)) or (isinstance(value, str) and bool(_NUMBERS.fullmatch(value)))
     return bool(listed and words & _GONE and words & _PARTS)
-
-
-def _mentioned(data: Any) -> Iterator[str]:
-    """Every name in a family's data: among them are the keys that it reads."""
-    if isinstance(data, str):
-        yield data
-    elif isinstance(data, Mapping):
-        yield from data
-        for value in data.values():
-            yield from _mentioned(value)
-    elif isinstance(data, list):
-        for value in data:
-            yield from _mentioned(value)
 
 
 @cache

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from gatenorm.checkpoint import TensorStore
 from gatenorm.checkpoint.quantisation import methods, unreadable
@@ -64,17 +66,17 @@ def _detected(checkpoint: TensorStore, assume: str | None) -> Layout:
     config: Mapping[str, Any] = checkpoint.config
     pruned = pruned_record(config)
     model_type = str(pruned.base_model_type if pruned else config.get("model_type"))
-    if (assume or model_type) not in families():
-        check_added(assume or model_type)
-    if assume is not None and assume not in families():
+    name = model_type if assume is None else assume
+    if name not in families():
+        check_added(name)
+        if assume is None:
+            raise _unknown(model_type, config)
         raise FamilyError("family-unknown", "is not known", field="family", given=assume, hint=near_names(assume))
-    if assume is None and model_type not in families():
-        raise _unknown(model_type, config)
     _refuse_quantised(checkpoint)
-    data = family(assume or model_type, config)
-    _refuse_dropped(config, data, assume or model_type)
+    data = family(name, config)
+    _refuse_dropped(config, data, name)
     config = tower_config(data, config)
-    number, sizes = _numbers(config, data), data.dimensions
+    number, sizes = partial(_number, config, data), data.dimensions
     heads, width = number(sizes.heads), number(sizes.width)
     if heads > width:
         raise FamilyError("config-wrong", f"config.json: {heads} query heads do not fit into a width of {width}")
@@ -87,12 +89,13 @@ def _detected(checkpoint: TensorStore, assume: str | None) -> Layout:
     _check_count(checkpoint, prefix, layers, gone, number(sizes.unused_layers, 0))
     counted = counted_layers(data, layers, edits)
     kv_heads, value_dim = number(sizes.kv_heads, heads), number(sizes.value_dim, head_dim)
+    usual = Heads(data, kv_heads, head_dim, value_dim)
     heads_of = dict(enumerate(_heads(config, data, layers)))
     rotary = _rotary(config, data, {layer: heads_of[layer].head_dim if heads_of else head_dim for layer in counted})
     main = next((one for one in rotary.values() if one is not None), None)
     layout = Layout(
         checkpoint=checkpoint,
-        model_type=assume or model_type,
+        model_type=name,
         data=data,
         layers=layers,
         edits=edits,
@@ -108,7 +111,7 @@ def _detected(checkpoint: TensorStore, assume: str | None) -> Layout:
         softcap=None if softcap is None else positive(str(data.softcap), softcap),
         rotary=main,
         prefix=prefix,
-        assumed=assume is not None and assume != model_type,
+        assumed=name != model_type,
         assumption=pruned.plan.model.assumption if pruned else "",
         stored={
             module: stored
@@ -117,9 +120,7 @@ def _detected(checkpoint: TensorStore, assume: str | None) -> Layout:
         },
         other_mixers=_other_mixers(config, data, counted),
         other_rotary={layer: one for layer, one in rotary.items() if one != main},
-        other_heads={
-            layer: one for layer, one in heads_of.items() if one != Heads(data, kv_heads, head_dim, value_dim)
-        },
+        other_heads={layer: one for layer, one in heads_of.items() if one != usual},
         key_sources=key_sources(config, data, layers),
     )
     _check_shapes(layout)
@@ -162,43 +163,36 @@ def _refuse_dropped(config: Mapping[str, Any], data: Family, model_type: str) ->
         )
 
 
-class _Number(Protocol):
-    def __call__(self, keys: Number, otherwise: int | None = None) -> int: ...
-
-
-def _numbers(config: Mapping[str, Any], data: Family) -> _Number:
-    def whole(key: str | tuple[str, ...]) -> int | None:
-        if isinstance(key, tuple):
-            parts = [whole(one) for one in key]
-            return None if None in parts else sum(filter(None, parts))
-        found = value(config, data, key)
-        if found is None or (type(found) is int and 0 < found <= LARGEST):
+def _number(config: Mapping[str, Any], data: Family, keys: Number, otherwise: int | None = None) -> int:
+    if isinstance(keys, int):
+        return keys
+    # What the file says under any of its names comes before what the family takes for granted.
+    for key in sorted(keys, key=lambda key: isinstance(key, str) and config.get(key) is None):
+        found = _whole(config, data, key)
+        if found is not None:
             return found
-        raise config_wrong(key, found, "a positive whole number")
+    if otherwise is None:
+        names = " or ".join(map(str, keys))
+        problem = f"config.json has no {names}, which is needed to know the model's shape"
+        raise FamilyError("config-incomplete", problem)
+    return otherwise
 
-    def number(keys: Number, otherwise: int | None = None) -> int:
-        if isinstance(keys, int):
-            return keys
-        # What the file says under any of its names comes before what the family takes for granted.
-        for key in sorted(keys, key=lambda key: isinstance(key, str) and config.get(key) is None):
-            found = whole(key)
-            if found is not None:
-                return found
-        if otherwise is None:
-            raise FamilyError(
-                "config-incomplete",
-                f"config.json has no {' or '.join(map(str, keys))}, which is needed to know the model's shape",
-            )
-        return otherwise
 
-    return number
+def _whole(config: Mapping[str, Any], data: Family, key: str | tuple[str, ...]) -> int | None:
+    if isinstance(key, tuple):
+        parts = [_whole(config, data, one) for one in key]
+        return None if None in parts else sum(filter(None, parts))
+    found = value(config, data, key)
+    if found is None or (type(found) is int and 0 < found <= LARGEST):
+        return found
+    raise config_wrong(key, found, "a positive whole number")
 
 
 def _heads(config: Mapping[str, Any], data: Family, layers: int) -> Iterator[Heads]:
     """The heads of each layer, where they differ."""
     for own in layer_configs(config, data, layers):
         changed = family(data.model_type, own)
-        number, sizes = _numbers(own, changed), changed.dimensions
+        number, sizes = partial(_number, own, changed), changed.dimensions
         size = number(sizes.head_dim)
         yield Heads(changed, number(sizes.kv_heads, number(sizes.heads)), size, number(sizes.value_dim, size))
 
@@ -206,10 +200,8 @@ def _heads(config: Mapping[str, Any], data: Family, layers: int) -> Iterator[Hea
 def _scale(config: Mapping[str, Any], data: Family, head_dim: int) -> float:
     if isinstance(data.scale, float):
         return data.scale
-    product = 1.0
-    for key, power in data.scale:
-        product *= (head_dim if key == "head_dim" else positive(key, value(config, data, key))) ** power
-    return product
+    sizes = {**config, "head_dim": head_dim}
+    return float(math.prod(positive(key, value(sizes, data, key)) ** power for key, power in data.scale))
 
 
 def _rotary(config: Mapping[str, Any], data: Family, sizes: Mapping[int, int]) -> dict[int, Rotary | None]:
@@ -225,11 +217,8 @@ def _rotary(config: Mapping[str, Any], data: Family, sizes: Mapping[int, int]) -
 
 def _listed(config: Mapping[str, Any], data: Family) -> int | None:
     """How many layers the list of mixers has, for configs that say so in no other way."""
-    for rule in data.per_layer if data.mixers else ():
-        given = config.get(rule.key, config.get(rule.letters))
-        if isinstance(given, (list, str)):
-            return len(given)
-    return None
+    lists = (config.get(rule.key, config.get(rule.letters)) for rule in data.per_layer if data.mixers)
+    return next((len(given) for given in lists if isinstance(given, (list, str))), None)
 
 
 def _other_mixers(config: Mapping[str, Any], data: Family, layers: Sequence[int]) -> tuple[int, ...]:

@@ -228,12 +228,6 @@ def refusal(data: Family, config: Mapping[str, Any]) -> str | None:
     return next((rule.why for rule in data.refuse if matches(rule.when, config, data)), None)
 
 
-def classes() -> dict[str, tuple[str, str, str]]:
-    """Names of the transformers classes of every family: ``{model_type: (config, base model, causal LM)}``."""
-    named = {model_type: data.classes for model_type, data in families().items()}
-    return {model_type: (one.config, one.model, one.causal_lm) for model_type, one in named.items()}
-
-
 def counted_layers(data: Family, layers: int, edits: Edits) -> tuple[int, ...]:
     """The layers that the config of a model counts that had ``layers`` of them before these edits.
 

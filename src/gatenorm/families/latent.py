@@ -23,8 +23,8 @@ import numpy as np
 from gatenorm.checkpoint.dtypes import Float32
 from gatenorm.errors import FamilyError
 from gatenorm.families.attention import AttentionWeights, Projection
-from gatenorm.families.attention_schema import Latent
 from gatenorm.families.layout import Layout
+from gatenorm.families.schema import Latent
 
 
 class LatentWeights(AttentionWeights):

@@ -8,10 +8,9 @@ from typing import Any
 
 from gatenorm.checkpoint import TensorStore
 from gatenorm.checkpoint.quantisation import unprunable_by
-from gatenorm.families.attention_schema import Norms, Roles
 from gatenorm.families.family import counted_layers, mlp_modules, positive, refusal, tower_config, value
 from gatenorm.families.rotary import Rotary
-from gatenorm.families.schema import Block, Family, Mlp
+from gatenorm.families.schema import Block, Family, Mlp, Norms, Roles
 from gatenorm.records import ATTENTION, KINDS, MLP, Edits, ModelIdentity, PrunedRecord, spans
 
 
@@ -183,6 +182,15 @@ class Layout:
         """The factor on what the norm in front of the attention makes: 1 in most families."""
         key = self.norms.multiplier
         return positive(key, value(self.config, self.data, key)) if key else 1.0
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens back attention looks, in layers that have a window; ``None`` where none has."""
+        rule, config = self.data.window, self.config
+        if rule is None or (rule.switch and not value(config, self.data, rule.switch)):
+            return None
+        size = value(config, self.data, rule.key)
+        return size if isinstance(size, int) else None
 
     @property
     def turning(self) -> int:

@@ -43,7 +43,7 @@ class Rotary:
         Raises:
             FamilyError: a base, a fraction or a context that is no number, or parameters that are no object.
         """
-        rule = data.rotary and data.rotary.of_kind(kind)
+        rule = data.rotary and data.rotary.by_kind.get(kind or "", data.rotary)
         if rule is None:
             return None
         scaling = config.get("rope_scaling") or config.get("rope_parameters") or rule.default_scaling

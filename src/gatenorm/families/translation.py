@@ -9,7 +9,7 @@ from gatenorm.checkpoint import Dialect, TensorStore
 from gatenorm.errors import FamilyError, did_you_mean
 from gatenorm.families.family import families, mlp_modules
 from gatenorm.families.rotary import Rotary
-from gatenorm.families.schema import Family, FormatNames
+from gatenorm.families.schema import Family
 from gatenorm.records import PRUNED_PREFIX, REMOVE, PrunedRecord, from_json
 
 # Of Llama 3's rule for stretching rotary waves, whose outcome a file may hold as a factor for every wave.
@@ -27,37 +27,29 @@ def translated(checkpoint: TensorStore) -> TensorStore:
     """
     if not checkpoint.dialect:
         return checkpoint
-    known, config = architectures(checkpoint.dialect), checkpoint.config
-    architecture, pruned = str(config["model_type"]), None
-    rules: FormatNames | None = None
+    config, pruned = checkpoint.config, None
     if "gatenorm" in config:
         pruned = from_json(PrunedRecord, config["gatenorm"], f"the record of {checkpoint.path}")
-        # Whatever family was pruned, the file has the names of the one as which it is written.
-        written = architectures(checkpoint.dialect, pruned=True)
-        known = dict.fromkeys(written, pruned.base_model_type)
-        if architecture in written:
-            rules = families()[written[architecture]].dialects[checkpoint.dialect]
-    if known.get(architecture) not in families():
+    known, architecture = architectures(checkpoint.dialect, pruned=pruned is not None), str(config["model_type"])
+    model_type = pruned.base_model_type if pruned else known.get(architecture, "")
+    if architecture not in known or model_type not in families():
         problem = f"{checkpoint.path} is of architecture {architecture:.80}, which is not known as {checkpoint.dialect}"
         hint = did_you_mean(architecture, known) or "take the checkpoint that it was made from"
         raise FamilyError("family-unknown", problem, expected=", ".join(known), hint=hint)
-    data = families()[known[architecture]]
-    rules = rules or data.dialects[checkpoint.dialect]
-    assert rules is not None  # or its architecture were not known
+    # Whatever family was pruned, the file has the names of the one as which it is written.
+    data, names = families()[model_type], families()[known[architecture]].dialects[checkpoint.dialect]
+    assert names is not None  # or its architecture were not known
     found = checkpoint.translated(
         Dialect(
-            config=rules.config,
+            names=names,
             given=_given(data, config, pruned),
-            outer=rules.outer,
             path=data.block.path,
-            block=rules.block,
-            interleaved=rules.interleaved,
             layers=None if pruned is None else _written(pruned),
             gain_offset=data.norms.gain_offset,
         )
     )
-    if rules.rope_factors in found:
-        found.config["rope_scaling"] = _scaling(found, data, rules.rope_factors)
+    if names.rope_factors in found:
+        found.config["rope_scaling"] = _scaling(found, data, names.rope_factors)
     return found if pruned is None else found.without(_is_stand_in(data, pruned))
 
 
@@ -68,17 +60,14 @@ def architectures(dialect: str, *, pruned: bool = False) -> dict[str, str]:
         # A format that has text alone holds no larger model.
         claimed = None if data.tower else _claimed(data, dialect, pruned)
         # What a family inherits, the one that it is like has claimed.
-        inherited = families().get(data.like)
-        if claimed and not (inherited and claimed == _claimed(inherited, dialect, pruned)):
+        if claimed and claimed != _claimed(families().get(data.like), dialect, pruned):
             known[claimed] = model_type
     return dict(sorted(known.items()))
 
 
-def _claimed(data: Family, dialect: str, pruned: bool) -> str | None:
-    rules = data.dialects.get(dialect)
-    if rules is None:
-        return None
-    return rules.pruned if pruned else rules.architecture
+def _claimed(data: Family | None, dialect: str, pruned: bool) -> str | None:
+    names = data.dialects.get(dialect) if data else None
+    return None if names is None else names.pruned if pruned else names.architecture
 
 
 def _given(data: Family, config: Mapping[str, Any], pruned: PrunedRecord | None) -> dict[str, Any]:

@@ -260,14 +260,10 @@ def _is_lookup(tensor: TensorSpec) -> bool:
 
 def _windows(layout: Layout) -> tuple[dict[int, int | None], bool]:
     """How far the attention of each layer sees, and whether its cache forgets the rest."""
-    config, data, attending = layout.config, layout.data, layout.counted_layers
-    rule = data.window
-    if rule is None or (rule.switch and not value(config, data, rule.switch)):
+    attending, size = layout.counted_layers, layout.window
+    if size is None:
         return dict.fromkeys(attending), False
-    size = value(config, data, rule.key)
-    if not isinstance(size, int):
-        return dict.fromkeys(attending), False
-    kinds = _kinds(keep_entries(config, data, len(attending), range(len(attending))))
+    kinds = _kinds(keep_entries(layout.config, layout.data, len(attending), range(len(attending))))
     if kinds is None:  # no list: every layer has the window
         return dict.fromkeys(attending, size), True
     windows = {layer: size if kind in _WINDOWED else None for layer, kind in zip(attending, kinds, strict=True)}

@@ -42,9 +42,9 @@ def modelling_source(operations: Iterable[str]) -> str:
 
 def own_classes(data: Family) -> dict[str, str]:
     """Where transformers finds the classes of a pruned model: in the modelling file of its directory."""
-    classes, module = data.classes.to_dict(), MODELLING_FILE.stem
-    named = {"AutoConfig": "config", "AutoModel": "model"} | dict.fromkeys(auto_classes(data), "causal_lm")
-    return {auto: f"{module}.Gatenorm{classes[kind]}" for auto, kind in named.items()}
+    named = {"AutoConfig": data.classes.config, "AutoModel": data.classes.model}
+    named |= dict.fromkeys(auto_classes(data), data.classes.causal_lm)
+    return {auto: f"{MODELLING_FILE.stem}.Gatenorm{stock}" for auto, stock in named.items()}
 
 
 def auto_classes(data: Family | None) -> tuple[str, ...]:
