@@ -64,7 +64,7 @@ def naive_streams(model: Any, layout: Layout, sequences: Any) -> dict[int, list[
     The stream without is that of a copy of the block which surgery has taken the attention from. Under ``without mlp``
     and ``with mlp`` stand the streams that leave the block in a pass whose MLP branch is silent there, and as it is.
     """
-    blocks = model.get_submodule(layout.block["path"])
+    blocks = model.get_submodule(layout.block.path)
     kept: dict[int, list[dict[str, torch.Tensor]]] = {layer: [] for layer in range(len(blocks))}
     for sequence in sequences:
         seen: dict[int, dict[str, torch.Tensor]] = {layer: {} for layer in kept}
@@ -74,7 +74,7 @@ def naive_streams(model: Any, layout: Layout, sequences: Any) -> dict[int, list[
             handles += [
                 block.register_forward_pre_hook(_input_of(seen[layer], "entered"), with_kwargs=True),
                 block.register_forward_hook(_output_of(seen[layer], "left")),
-                block.get_submodule(layout.block["branch"][0]).register_forward_pre_hook(
+                block.get_submodule(layout.block.branch[0]).register_forward_pre_hook(
                     _input_of(seen[layer], "with"), with_kwargs=True
                 ),
             ]
@@ -86,7 +86,7 @@ def naive_streams(model: Any, layout: Layout, sequences: Any) -> dict[int, list[
             free = copy.deepcopy(block)
             modeling.edit_block(free, block_description(layout.data), model.config, {"attention": "remove"}, {})
             without: dict[str, torch.Tensor] = {}
-            free.get_submodule(layout.block["branch"][0]).register_forward_pre_hook(
+            free.get_submodule(layout.block.branch[0]).register_forward_pre_hook(
                 _input_of(without, "it"), with_kwargs=True
             )
             with torch.no_grad():
@@ -108,8 +108,8 @@ def naive_streams(model: Any, layout: Layout, sequences: Any) -> dict[int, list[
 def _left_without_mlp(model: Any, layout: Layout, layer: int, sequence: Any) -> torch.Tensor:
     """What leaves a block ``[tokens, width]`` while its MLP branch puts out zeros."""
     seen: dict[str, torch.Tensor] = {}
-    block = model.get_submodule(layout.block["path"])[layer]
-    last = block.get_submodule(layout.block["branch"][-1])
+    block = model.get_submodule(layout.block.path)[layer]
+    last = block.get_submodule(layout.block.branch[-1])
     handles = [
         last.register_forward_hook(lambda _, __, output: _zeros(output)),
         block.register_forward_hook(_output_of(seen, "left")),

@@ -58,7 +58,7 @@ def test_of_fused_weights_the_rows_of_queries_and_keys_are_fetched(
 
 
 def module(layout: Layout) -> str:
-    return str(layout.roles["qkv"])
+    return str(layout.roles.qkv)
 
 
 @pytest.mark.parametrize("name", ["fp8-block", "compressed-int4", "bitsandbytes-nf4-nested"])

@@ -39,7 +39,7 @@ def test_the_bound_is_that_of_the_canonical_correlations(name: str, tiny_models:
     observe(module, layout, given, seen)
     for layer in (1, 3):
         streams = naive_streams(module, layout, given.sequences)[layer]
-        norm = layout.norms["input"]
+        norm = layout.norms.input
         entered, y = (torch.cat([one[key] for one in streams]) for key in ("entered", "with"))
         with torch.no_grad():
             x = blocks_of(module, layout)[layer].get_submodule(norm)(entered.float()) if norm else entered

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gatenorm.engines.vllm import plugin as vllm_plugin, sessions
-from gatenorm.families import classes
+from gatenorm.families import families
 from tests.engines.elsewhere import ROOT
 
 
@@ -55,7 +55,7 @@ def test_it_registers_every_family_once(registry: Any):
     vllm_plugin.register()
     vllm_plugin.register()
     pruned = {name: model for name, model in found.models.items() if name.startswith("Gatenorm")}
-    assert set(pruned) == {f"Gatenorm{causal_lm}" for _, _, causal_lm in classes().values()}
+    assert set(pruned) == {f"Gatenorm{family.classes.causal_lm}" for family in families().values()}
     assert set(pruned.values()) == {"gatenorm.engines.vllm.plugin.transformers_backend:TransformersForCausalLM"}
     assert found.models["DeciLMForCausalLM"] == "gatenorm.engines.vllm.plugin.nemotron_nas:DeciLMForCausalLM"
     assert found.models["LlamaForCausalLM"] == "vllm"

@@ -60,8 +60,8 @@ def keys_of(model_type: str) -> set[str]:
 
 def types() -> set[str]:
     """Every family, and the language model inside of it."""
-    towers = [data["tower"] for data in families().values() if "tower" in data]
-    return {*families()}.union(*({tower["family"], tower.get("named", tower["family"])} for tower in towers))
+    towers = [data.tower for data in families().values() if data.tower]
+    return {*families()}.union(*({tower.family, tower.named or tower.family} for tower in towers))
 
 
 def test_the_keys_of_every_class_are_known():
@@ -107,9 +107,9 @@ def test_no_key_of_a_published_model_is_called_unread(config: dict[str, Any]):
 def test_what_nobody_reads_is_named(name: str):
     config: dict[str, Any] = {"model_type": name, "skip_every": 2, "early_exit": None, "x_mod": [], "sparse_mode": "a"}
     assert unread(config) == ("skip_every", "sparse_mode")
-    tower = families()[name].get("tower")
+    tower = families()[name].tower
     if tower:
-        assert unread({"model_type": name, tower["config"]: {"skip_every": 2}}) == ("skip_every",)
+        assert unread({"model_type": name, tower.config: {"skip_every": 2}}) == ("skip_every",)
 
 
 def test_a_value_that_a_class_does_not_have_is_named():

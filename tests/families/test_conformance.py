@@ -68,7 +68,7 @@ def test_q_k_v_are_what_the_model_projects(name: str, layout: Layout) -> None:
             ours = project(getattr(weights, role), weights.bias(role), seen.attention_input)
             if role == "q" and layout.model_type == "opt":
                 theirs = theirs / layout.scale  # OPT scales its queries before they attend
-            if role == "v" and layout.norms.get("v"):
+            if role == "v" and layout.norms.v:
                 ours = torch.nn.functional.rms_norm(ours, ours.shape[-1:], eps=1e-6)
             expected = per_query_head(theirs, layout.heads)
             torch.testing.assert_close(per_query_head(ours, layout.heads), expected, **TOLERANCE)
@@ -79,7 +79,7 @@ def test_o_makes_the_attention_output(name: str, layout: Layout) -> None:
     for index, seen in zip(layout.attention_layers, observe(name), strict=True):
         weights = attention_weights(layout, index)
         assert weights.o.shape == (layout.heads, layout.at(index).value_dim, layout.width)
-        mixed = seen.gated if layout.roles.get("q_gate") else seen.mixed
+        mixed = seen.gated if layout.roles.q_gate else seen.mixed
         ours = mixed @ torch.from_numpy(weights.o.float32())
         bias = weights.bias("o")
         ours = ours if bias is None else ours + torch.from_numpy(bias)
@@ -97,8 +97,8 @@ def test_scale_softcap_and_groups_make_the_models_attention(name: str, layout: L
         rows = logits.shape[1]
         mask = torch.full((rows, rows), -1e9).triu(1) if seen.mask is None else seen.mask
         logits = logits + mask
-        if layout.roles.get("sinks"):  # one more logit, whose share goes nowhere
-            sinks = layout.checkpoint.float32(layout.tensor(index, layout.roles["sinks"]))
+        if layout.roles.sinks:  # one more logit, whose share goes nowhere
+            sinks = layout.checkpoint.float32(layout.tensor(index, layout.roles.sinks))
             logits = torch.cat([logits, torch.from_numpy(sinks)[:, None, None].expand(-1, rows, 1)], dim=-1)
         mixed = torch.softmax(logits, dim=-1)[..., :rows] @ values
         torch.testing.assert_close(mixed.transpose(0, 1).flatten(1), seen.mixed, **TOLERANCE)
@@ -152,7 +152,7 @@ def test_rotary_turns_as_the_model_does(name: str, layout: Layout) -> None:
 
 def test_rotary_partners_turn_together(name: str, layout: Layout) -> None:
     """Rotating what was projected, pair by pair, gives what enters the logits, up to a factor by position."""
-    if layout.norms["q"] or layout.latent_rank:
+    if layout.norms.q or layout.latent_rank:
         return  # q and k are normed before they turn, or behind
     for index, seen in zip(layout.attention_layers, observe(name), strict=True):
         rotary = layout.rotary_of(index)
@@ -174,16 +174,16 @@ def test_rotary_partners_turn_together(name: str, layout: Layout) -> None:
 
 def test_removed_with_takes_the_attention_and_leaves_the_rest(name: str, layout: Layout) -> None:
     model = build(name)
-    block = model.get_submodule(layout.block["path"])[2]
+    block = model.get_submodule(layout.block.path)[2]
     prefixes = layout.removed_with(2)
     expected = {
-        f"{layout.block['path']}.2.{module}.{parameter}"
-        for module in layout.block["attention"]
+        f"{layout.block.path}.2.{module}.{parameter}"
+        for module in layout.block.attention
         for parameter, _ in block.get_submodule(module).named_parameters()
     }
     stored = {t.name for t in layout.checkpoint.specs.values() if t.name.startswith(prefixes)}
-    assert {name.replace(layout.prefix, layout.block["path"]) for name in stored} == expected
-    weighty = [any(True for _ in block.get_submodule(module).parameters()) for module in layout.block["attention"]]
+    assert {name.replace(layout.prefix, layout.block.path) for name in stored} == expected
+    weighty = [any(True for _ in block.get_submodule(module).parameters()) for module in layout.block.attention]
     for prefix, weights in zip(prefixes, weighty, strict=True):
         assert any(name.startswith(prefix) for name in stored) == weights
 
@@ -191,17 +191,18 @@ def test_removed_with_takes_the_attention_and_leaves_the_rest(name: str, layout:
 def test_block_names_every_module_with_weights_once(name: str, layout: Layout) -> None:
     model = build(name)
     described = layout.block
-    assert model.get_submodule(described["path"]) is blocks(model)
+    assert model.get_submodule(described.path) is blocks(model)
     for layer, block in enumerate(blocks(model)):
         if layer in layout.other_mixers:
             continue
-        named = [m for part in ("attention", "before", "branch", "after", "rest") for m in described.get(part, ())]
+        parts = (described.attention, described.before, described.branch, described.after, described.rest)
+        named = [module for part in parts for module in part]
         assert len(named) == len(set(named))
         assert all(hasattr(block, module) for module in named)
         assert {child for child, m in block.named_children() if list(m.parameters())} <= set(named)
-        assert attention(block) is getattr(block, described["attention"][0])
-    if described["dropout"]:
-        assert isinstance(getattr(model.config, described["dropout"]), float)
+        assert attention(block) is getattr(block, described.attention[0])
+    if described.dropout:
+        assert isinstance(getattr(model.config, described.dropout), float)
 
 
 def test_block_computes_what_the_model_does_without_attention(name: str, layout: Layout) -> None:
@@ -220,24 +221,24 @@ def test_block_computes_what_the_model_does_without_attention(name: str, layout:
         for block, (x, (args, kwargs), theirs) in zip(blocks(model), calls, strict=True):
             if attention(block) is None:
                 continue
-            assert isinstance(theirs, tuple) == (layout.block["returns"] == "tuple")
+            assert isinstance(theirs, tuple) == (layout.block.returns == "tuple")
             theirs = theirs[0] if isinstance(theirs, tuple) else theirs
-            if layout.block.get("in_place"):
+            if layout.block.in_place:
                 edited = copy.deepcopy(block)
                 edit_block(edited, block_description(layout.data), model.config, {"attention": "remove"}, {})
                 found = edited(*args, **{**kwargs, "past_key_values": None})
                 torch.testing.assert_close(found[0] if isinstance(found, tuple) else found, theirs, **TOLERANCE)
                 continue
-            for module in layout.block["before"]:
+            for module in layout.block.before:
                 x = getattr(block, module)(x)
             branch = x
-            for module in layout.block["branch"]:
+            for module in layout.block.branch:
                 branch = getattr(block, module)(branch)
                 branch = branch[0] if isinstance(branch, tuple) else branch
-            if layout.block["branch"]:
-                factor = layout.block.get("multiplier")
+            if layout.block.branch:
+                factor = layout.block.multiplier
                 x = x + branch * (getattr(language_model(model).config, factor) if factor else 1)
-            for module in layout.block["after"]:
+            for module in layout.block.after:
                 x = getattr(block, module)(x)
             torch.testing.assert_close(x, theirs, **TOLERANCE)
 
@@ -256,7 +257,7 @@ def test_input_gain_is_what_the_norm_does(name: str, layout: Layout) -> None:
             torch.testing.assert_close(seen.attention_input, seen.block_input)
             continue
         x = seen.block_input.double()
-        if layout.norms["kind"] == "layer":
+        if layout.norms.kind == "layer":
             x = x - x.mean(-1, keepdim=True)
         normed = x / (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt()
         np.testing.assert_allclose(slopes(normed, seen.attention_input), gain, rtol=1e-3, atol=1e-3)
@@ -303,7 +304,7 @@ def test_a_sharded_checkpoint_reads_the_same(name: str, layout: Layout, tiny_mod
 def test_a_base_models_checkpoint_is_understood(name: str, layout: Layout, tiny_models: TinyModels) -> None:
     base = detect_layout(open_store(tiny_models(name, base_only=True)))
     # Files of some larger models have names of their own, which are those of the whole.
-    names = (layout.block["path"].split(".", 1)[1], layout.prefix, *layout.block.get("paths", ()))
+    names = (layout.block.path.split(".", 1)[1], layout.prefix, *layout.block.paths)
     assert base.prefix in names
     assert all(n.startswith(base.prefix + ".0.") for n in base.checkpoint.specs if n.startswith(base.removed_with(0)))
     same_weights(layout, base)

@@ -51,7 +51,7 @@ def test_the_file_is_the_model(case: str, tiny_models: Callable[..., Path], tmp_
     assert own.rotary is not None
     assert layout.rotary is not None
     assert (own.rotary.dims, own.rotary.theta) == (layout.rotary.dims, pytest.approx(layout.rotary.theta))
-    named = {name for name in layout.checkpoint.specs if "mlp" not in name or not layout.data.get("mixture")}
+    named = {name for name in layout.checkpoint.specs if "mlp" not in name or not layout.data.mixture}
     assert named <= {*own.checkpoint.specs}
     for name in named:
         # Adding 1 to a gain and taking it away again rounds it.
@@ -96,7 +96,7 @@ def test_scores_of_k_types_move_by_no_more_than_the_gate_matrix_does(
     directory, file = gguf_models.write("wide", tmp_path / "model"), tmp_path / "model.gguf"
     gatenorm.export(directory, "gguf", file, dtype=dtype)
     own, theirs = (detect_layout(open_store(path)) for path in (file, directory))
-    assert {own.checkpoint.spec(own.tensor(0, f"{own.roles[role]}.weight")).dtype for role in "qk"} == types
+    assert {own.checkpoint.spec(own.tensor(0, f"{own.projections[role]}.weight")).dtype for role in "qk"} == types
     for mine, before in zip(gatenorm.score(own).layers, gatenorm.score(theirs).layers, strict=True):
         gates = [gate(layout, mine.layer) for layout in (own, theirs)]
         assert mine.score == pytest.approx(np.linalg.norm(gates[0]), rel=1e-5)
@@ -126,11 +126,11 @@ def test_names_are_those_of_the_gguf_package(tiny_models: Callable[..., Path]):
     known = architectures("gguf")
     assert {*CASES.values()} == {*known}
     for name, model_type in known.items():
-        rules, path = families()[model_type]["gguf"], families()[model_type]["block"]["path"]
+        rules, path = families()[model_type].dialects["gguf"], families()[model_type].block.path
         arch = next(arch for arch, called in gguf.MODEL_ARCH_NAMES.items() if called == name)
         table = gguf.get_tensor_name_map(arch, 2)
-        ours: dict[str, set[str]] = {module: {own} for own, module in rules["outer"].items()}
-        for own, module in rules["block"].items():
+        ours: dict[str, set[str]] = {module: {own} for own, module in rules.outer.items()}
+        for own, module in rules.block.items():
             ours.setdefault(f"{path}.1.{module}", set()).add(f"blk.1.{own.removesuffix('.weight')}")
         for module, names in ours.items():
             # None where the converter renames a tensor before it looks it up: experts in one.

@@ -50,7 +50,7 @@ def test_logits_and_values_are_the_models(name: str, layout: Layout) -> None:
         key_lengths = lengths(x, down)[:, None]
         torch.testing.assert_close(v / key_lengths, seen.v, rtol=1e-3, atol=1e-3)
         k = torch.cat([k[..., :own] / key_lengths, k[..., own:]], dim=-1)
-        if layout.data["latent"]["q"]:
+        if layout.data.latent.q:
             q = q / lengths(x, module.q_a_proj.weight.detach())[:, None]
         angles = torch.arange(len(x))[:, None] * torch.from_numpy(rotary.frequencies()).float()
         first, second = rotary.partners()
@@ -70,7 +70,7 @@ def test_logits_and_values_are_the_models(name: str, layout: Layout) -> None:
 def test_rescaling_what_stands_in_front_of_a_norm_changes_nothing(layout: Layout) -> None:
     """As in the model."""
     weights = attention_weights(layout, 1)
-    down, norm, _ = layout.data["latent"]["kv"]
+    down, norm, _ = layout.data.latent.kv
     matrix, rank = weights._matrix(down), layout.latent_rank
     np.testing.assert_allclose(
         weights._normed(3 * matrix[:rank], norm), weights._normed(matrix[:rank], norm), rtol=1e-5
@@ -79,7 +79,7 @@ def test_rescaling_what_stands_in_front_of_a_norm_changes_nothing(layout: Layout
 
 def test_the_division_is_the_mean_over_inputs_without_a_direction(layout: Layout) -> None:
     weights = attention_weights(layout, 2)
-    down, norm, _ = layout.data["latent"]["kv"]
+    down, norm, _ = layout.data.latent.kv
     matrix = weights._matrix(down)[: layout.latent_rank].astype(np.float64)
     gain = layout.checkpoint.float32(layout.tensor(2, f"{norm}.weight"))
     x = np.random.default_rng(0).standard_normal((200_000, layout.width))

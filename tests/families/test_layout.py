@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from gatenorm.checkpoint import TensorStore, open_store
 from gatenorm.errors import FamilyError, GatenormError, RecordError
-from gatenorm.families import attention_weights, classes, detect_layout, families
+from gatenorm.families import attention_weights, detect_layout, families
 from gatenorm.families.family import family
 from gatenorm.records import Edits, ModelIdentity, Plan, to_json
 from tests.tiny_models import CASES
@@ -153,21 +153,21 @@ def test_a_switch_must_be_true_or_false(case: str, key: str, value: Any, tiny_mo
 
 def test_what_a_config_leaves_out_is_what_transformers_takes() -> None:
     """For every key of every family's defaults, and for the context."""
-    for model_type, (config_class, _, _) in classes().items():
-        stock = type(getattr(transformers, config_class)().get_text_config())()
-        for key, default in families()[model_type].get("defaults", {}).items():
+    for model_type, data in families().items():
+        stock = type(getattr(transformers, data.classes.config)().get_text_config())()
+        for key, default in data.defaults.items():
             # What __post_init__ makes of it is another thing: it takes windows away that are switched off.
             source = type(stock) if hasattr(type(stock), key) else stock
             if hasattr(source, key):  # inherited keys mean nothing to a config class that lacks them
                 expected = getattr(source, key)
                 assert default == expected, (model_type, key)
-        context = [key for key in families()[model_type]["dimensions"]["context"] if isinstance(key, str)]
-        assert families()[model_type]["defaults"][context[0]] == stock.max_position_embeddings
+        context = [key for key in data.dimensions.context if isinstance(key, str)]
+        assert data.defaults[context[0]] == stock.max_position_embeddings
 
 
 def test_classes_exist_in_transformers() -> None:
-    for names in classes().values():
-        assert all(hasattr(transformers, name) for name in names)
+    for data in families().values():
+        assert all(hasattr(transformers, name) for name in data.classes.to_dict().values())
 
 
 def test_family_by_an_unknown_name() -> None:

@@ -11,7 +11,7 @@ import pytest
 import transformers
 
 from gatenorm.errors import CriterionError, FamilyError
-from gatenorm.families import Rotary, classes, families
+from gatenorm.families import Rotary, families
 from gatenorm.families.family import family
 
 SMALL = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": 512}
@@ -84,9 +84,9 @@ def test_frequencies_are_those_of_transformers(spelling: str) -> None:
     np.testing.assert_allclose(rotary.frequencies(), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("model_type", [name for name, data in families().items() if data["rotary"]])
+@pytest.mark.parametrize("model_type", [name for name, data in families().items() if data.rotary])
 def test_what_a_config_leaves_out_is_what_transformers_takes(model_type: str) -> None:
-    stock = getattr(transformers, classes()[model_type][0])()
+    stock = getattr(transformers, families()[model_type].classes.config)()
     taken = getattr(type(stock.get_text_config())(), "rope_parameters", None)
     if taken is None:
         return  # GPT-J has one base for all
@@ -98,6 +98,11 @@ def test_what_a_config_leaves_out_is_what_transformers_takes(model_type: str) ->
         whole = expected["rope_type"] == "proportional"  # the pairs of the whole head, of which a share turns
         assert rotary.dims == 64 * (1 if whole else share)
         assert np.count_nonzero(rotary.frequencies()) == 32 * share
+
+
+def test_more_dimensions_than_a_head_has_do_not_turn() -> None:
+    with pytest.raises(FamilyError, match=r"rotary_dim is 64: expected a share of at most 1"):
+        Rotary.of({"rotary_dim": 64}, family("gptj", {}), 16)
 
 
 def test_context_is_the_one_before_stretching() -> None:

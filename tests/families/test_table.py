@@ -18,9 +18,9 @@ ROWS = re.compile(r"^\| `.*\n", re.MULTILINE)
 
 
 def row(layout: Layout) -> str:
-    shape = layout.shape + (", mixtures of experts" if layout.data.get("mixture") else "")
+    shape = layout.shape + (", mixtures of experts" if layout.data.mixture else "")
     positions = "rotary" if layout.rotary else "other"
-    kinds = {(layout.roles.get("fused") or "separate"), *(["q/k norms"] if layout.norms["q"] else [])}
+    kinds = {(layout.roles.fused or "separate"), *(["q/k norms"] if layout.norms.q else [])}
     reasons = llama_like.obstacles(layout)
     exports = f"no: {reasons[0].removeprefix(layout.model_type + ': ')}" if reasons else "yes"
     read = {family: f"`{name}`" for name, family in architectures("gguf").items()}.get(layout.model_type, "no")

@@ -39,7 +39,7 @@ def moments(module: Any, layout: Layout, given: Samples, edits: Edits = EDITS) -
 
 def kept(module: Any, layout: Layout, given: Samples, layer: int) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and updates of every token, each sequence run alone: ``[tokens, width]`` in float64."""
-    norm = layout.norms["input"]
+    norm = layout.norms.input
     block = blocks_of(module, layout)[layer]
     streams = naive_streams(module, layout, given.sequences)[layer]
     entered = torch.cat([one["entered"] for one in streams])
@@ -57,7 +57,7 @@ def read_and_put_out(module: Any, layout: Layout, given: Samples, layer: int) ->
     def keep(attention: Any, arguments: Any, options: dict[str, Any], output: Any) -> None:
         seen.append((options["hidden_states"][0].double(), output[0][0].double()))
 
-    attention = blocks_of(module, layout)[layer].get_submodule(layout.block["attention"][0])
+    attention = blocks_of(module, layout)[layer].get_submodule(layout.block.attention[0])
     with attention.register_forward_hook(keep, with_kwargs=True), torch.no_grad():
         for sequence in given.sequences:
             module(input_ids=torch.tensor([sequence]), use_cache=False)
@@ -111,9 +111,9 @@ def test_what_attention_does_to_single_tokens_is_a_linear_map(name: str, tiny_mo
     edits = Edits.of("attention", layout.attention_layers[1:4:2], "linear")
     found = moments(module, layout, Samples(tokens, {}, 64), edits)
     exact = all(m.unexplained(solve(m, 1e-12)) < 1e-6 for m in found.values())
-    attention = "." + layout.block["attention"][0] + "."
+    attention = "." + layout.block.attention[0] + "."
     biased = any(attention in key and key.endswith(".bias") for key in module.state_dict())
-    assert exact or biased or layout.norms.get("output") or layout.roles.get("q_gate") or layout.latent_rank
+    assert exact or biased or layout.norms.output or layout.roles.q_gate or layout.latent_rank
     if exact:
         weights = {edit: {"matrix": solve(found[edit], 1e-12).astype(np.float32)} for edit in edits}
         ids = torch.arange(VOCABULARY)[:, None]

@@ -59,7 +59,7 @@ def fold_weights(module: Any, layout: Layout, edits: Edits = EDITS) -> dict[Any,
     for edit in edits:
         block = blocks_of(module, layout)[carrier(layout.data, edit.layer)]
         shape = tuple(block.get_submodule(projection(layout.data)).weight.shape)
-        shape = shape[::-1] if layout.roles.get("transposed") else shape
+        shape = shape[::-1] if layout.roles.transposed else shape
         made[edit] = {"matrix": draw.normal(0, 0.2, shape).astype(np.float32)}
         if has_bias(layout, edit.layer):
             made[edit]["bias"] = draw.normal(0, 0.2, shape[0]).astype(np.float32)
@@ -102,7 +102,7 @@ def test_what_is_folded_is_that_of_naive_least_squares(name: str, ridge: float, 
     for edit in EDITS:
         streams = naive_streams(module, layout, given.sequences)[edit.layer]
         u = torch.cat([one["with"] - one["without"] for one in streams]).double().numpy()
-        u /= getattr(module.config, layout.block.get("multiplier", ""), 1.0)  # which the block puts on its MLP too
+        u /= getattr(module.config, layout.block.multiplier or "", 1.0)  # which the block puts on its MLP too
         h = hidden_units(module, layout, given, carrier(layout.data, edit.layer))
         m = found[edit]
         assert m.count == given.tokens == len(h)
@@ -194,10 +194,10 @@ def with_folds(module: Any, layout: Layout, weights: Any) -> Any:
         down = blocks[carrier(layout.data, edit.layer)].get_submodule(projection(layout.data))
         with torch.no_grad():
             added = torch.from_numpy(tensors["matrix"])
-            down.weight += added.T if layout.roles.get("transposed") else added
+            down.weight += added.T if layout.roles.transposed else added
             if "bias" in tensors:
                 down.bias += torch.from_numpy(tensors["bias"])
-        attention = blocks[edit.layer].get_submodule(layout.block["attention"][0])
+        attention = blocks[edit.layer].get_submodule(layout.block.attention[0])
         attention.register_forward_hook(
             lambda _, __, output: (
                 (torch.zeros_like(output[0]), *output[1:]) if isinstance(output, tuple) else torch.zeros_like(output)

@@ -257,6 +257,11 @@ FAMILIES = {
     "variants of another type": "{'model_type': 'evil', 'like': 'llama', 'variants': 7}",
     "a dimension of another type": "{'model_type': 'evil', 'like': 'llama', 'dimensions': {'heads': {}}}",
     "modules of another type": "{'model_type': 'evil', 'like': 'llama', 'block': {'attention': 7}}",
+    "a key that is not known": "{'model_type': 'evil', 'like': 'llama', 'block': {'atention': []}}",
+    "a tower in a tower": "{'model_type': 'evil', 'tower': {'family': 'llava', 'config': 'c', 'path': 'p.q'}}",
+    "a variant with such a key": (
+        "{'model_type': 'evil', 'like': 'llama', 'variants': [{'when': {'x': None}, 'then': {'scael': 1.0}}]}"
+    ),
     "modules that are not there": "{'model_type': 'evil', 'like': 'llama', 'roles': {'q': 'self_attn.nothing'}}",
 }
 

@@ -55,7 +55,7 @@ def test_merged_equals_adapters_on_top(name: str, tiny_models: TinyModels, tmp_p
     plain = model(input_ids=tokens()).logits.detach()
     modules = adapted_modules(model, layout, SETTINGS.targets)
     adapted = with_adapters(
-        model, modules, SETTINGS, transposed=bool(layout.roles.get("transposed")), name="the-pruned-model"
+        model, modules, SETTINGS, transposed=layout.roles.transposed, name="the-pruned-model"
     ).eval()
     torch.testing.assert_close(adapted(input_ids=tokens()).logits, plain)
     trained(adapted)
@@ -75,7 +75,7 @@ def test_merged_equals_adapters_on_top(name: str, tiny_models: TinyModels, tmp_p
     assert list(before.specs) == list(after.specs)
     changed = {n for n in before.specs if before.raw(n).tobytes() != after.raw(n).tobytes()}
     assert changed == set(modules.values())
-    inside = tuple(layout.tensor(layer, layout.block["attention"][0]) + "." for layer in layout.attention_layers)
+    inside = tuple(layout.tensor(layer, layout.block.attention[0]) + "." for layer in layout.attention_layers)
     attention = {t.name for t in before.specs.values() if t.name.startswith(inside) and len(t.shape) == 2}
     assert set(adapted_modules(model, layout, ("attention",)).values()) == attention
     mlp = changed - attention

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec import structs
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -39,7 +40,7 @@ def counted_flops() -> Iterator[FlopCounterMode]:
 
 
 def block_of(model: Any, layout: Layout, layer: int) -> Any:
-    return model.get_submodule(layout.block["path"])[layer]
+    return model.get_submodule(layout.block.path)[layer]
 
 
 def parameters_of(model: Any) -> int:
@@ -60,7 +61,7 @@ def test_parameters_are_those_of_the_model(name: str, tiny_models: TinyModels):
     assert counted.parameters == parameters_of(model)
     for layer in layout.attention_layers:
         block = block_of(model, layout, layer)
-        own = sum(p.numel() for m in layout.block["attention"] for p in getattr(block, m).parameters())
+        own = sum(p.numel() for m in layout.block.attention for p in getattr(block, m).parameters())
         assert counted.attention[layer].parameters == own
         assert counted.mlp[layer].parameters == sum(p.numel() for p in block.parameters()) - own
 
@@ -87,7 +88,7 @@ def test_flops_are_those_that_torch_counts(name: str, tiny_models: TinyModels):
 def assert_counted(counter: FlopCounterMode, flops: int, layout: Layout) -> None:
     """All are counted, but what other mixers than attention do between their matrices."""
     total = counter.get_total_flops()
-    mixers = layout.other_mixers or "mamba" in layout.block.get("rest", ())
+    mixers = layout.other_mixers or "mamba" in layout.block.rest
     assert total > flops if mixers else total == flops
 
 
@@ -95,8 +96,8 @@ def as_run(layout: Layout) -> Layout:
     """Where transformers runs every token through every expert, the same with all of them active."""
     if not layout.model_type.startswith("llama4"):
         return layout
-    mixture = layout.data["mixture"]
-    return replace(layout, data={**layout.data, "mixture": {**mixture, "active": mixture["count"]}})
+    mixture = layout.data.mixture
+    return replace(layout, data=structs.replace(layout.data, mixture=structs.replace(mixture, active=mixture.count)))
 
 
 def expanded_again(layout: Layout) -> int:
@@ -160,7 +161,7 @@ def test_what_is_left_is_counted_before_and_after_it_is_removed(
     assert foreseen == pruned
     assert pruned.runs
     assert pruned.parameters == parameters_of(prune_module(copy.deepcopy(build(name)), drop, kind))
-    assert pruned.without_mlp == (() if source.block.get("rest") else (0, 2))
+    assert pruned.without_mlp == (() if source.block.rest else (0, 2))
     assert not any(pruned.mlp[layer].matrix for layer in pruned.without_mlp)
 
 

@@ -54,8 +54,8 @@ def test_every_part_is_found_and_they_sum_to_the_whole(
     found = profile_of(model, layout, monkeypatch)
     assert set(found.attention) == set(range(4))
     # Two readings a module that runs, one tick within each, and as many again between them and the block's own.
-    own = [m for m in layout.block["attention"] if hasattr(model.get_submodule(layout.block["path"])[0], m)]
-    others = [*layout.block["before"], *layout.block["branch"], *layout.block["after"]]
+    own = [m for m in layout.block.attention if hasattr(model.get_submodule(layout.block.path)[0], m)]
+    others = [*layout.block.before, *layout.block.branch, *layout.block.after]
     between = (len(own) + len(others) + 1) / 2
     assert set(found.attention.values()) == {len(own) + between}
     assert set(found.mlp) == {len(others) + between}

@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 import transformers
+from msgspec.structs import replace
 from safetensors.torch import save_file
 
 from gatenorm.families import families
-from gatenorm.records import Edits, ModelIdentity, Plan, to_json
+from gatenorm.families.schema import Block, Family
+from gatenorm.records import Edits, ModelIdentity, Plan, from_json, to_json
 from gatenorm.surgery.config import block_description
 
 LAYERS = 6
@@ -74,10 +76,10 @@ class Shape:
     block: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
 
-    def family(self, change: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def family(self, change: Mapping[str, Any] | None = None) -> Family:
         """What live surgery is told of the architecture: this `block`, and the rules for per-layer lists."""
         stock = families()[getattr(transformers, self.config).model_type]
-        return {**stock, "block": {**self.block, **(change or {})}}
+        return replace(stock, block=from_json(Block, {**self.block, **(change or {})}, "a block"))
 
     @property
     def attention(self) -> str:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from gatenorm.families import classes
 from gatenorm.surgery.registration import register_types
 from tests.surgery.pruned_models import (
     SHAPES,
@@ -17,7 +16,6 @@ from tests.surgery.pruned_models import (
     silenced,
 )
 
-CLASSES = classes()
 register_types()
 
 DROPS = {"middle": (2, 3), "first": (0,), "ends": (0, 5), "all-but-one": (0, 1, 2, 4, 5)}

@@ -24,9 +24,9 @@ TinyModels = Callable[..., Path]
 def silent(name: str, layout: object, drop: tuple[int, ...]) -> torch.nn.Module:
     """A copy of the stock model whose attention modules in ``drop`` put out zeros."""
     model = copy.deepcopy(build(name))
-    blocks = model.get_submodule(layout.block["path"])
+    blocks = model.get_submodule(layout.block.path)
     for index in drop:
-        attention = blocks[index].get_submodule(layout.block["attention"][0])
+        attention = blocks[index].get_submodule(layout.block.attention[0])
         attention.register_forward_hook(lambda _, __, output: (torch.zeros_like(output[0]), *output[1:]))
     return model
 
@@ -59,14 +59,14 @@ def test_pruned_on_disk_and_loaded_equals_silent_attention(name: str, tiny_model
         logits, text = answers(model)
         torch.testing.assert_close(logits, expected_logits, atol=1e-5, rtol=1e-5)
         assert torch.equal(text, expected_text)
-        blocks = model.get_submodule(layout.block["path"])
+        blocks = model.get_submodule(layout.block.path)
         assert len(blocks) == layout.layers
         for index in drop:
-            gone = layout.block["attention"]
+            gone = layout.block.attention
             assert not any(path.startswith(tuple(f"{one}." for one in gone)) for path in blocks[index].state_dict())
         with torch.no_grad():
             cache = model(input_ids=torch.tensor([[5, 6, 7]]), use_cache=True).past_key_values
-        in_place = layout.block.get("in_place", False)
+        in_place = layout.block.in_place
         assert len(cache.layers) == layout.layers - (0 if in_place else len(drop))
         for index in drop if in_place else ():  # one element a token, by which lengths are told
             keys = getattr(cache.layers[index], "keys", None)

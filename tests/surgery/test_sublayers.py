@@ -34,13 +34,13 @@ def zeros_like(output: Any) -> Any:
 def without_branches(name: str, layout: gatenorm.families.Layout, removal: Edits) -> torch.nn.Module:
     """A copy of the stock model whose attention and MLP branches put out zeros where they are removed."""
     model = copy.deepcopy(build(name))
-    blocks = model.get_submodule(layout.block["path"])
+    blocks = model.get_submodule(layout.block.path)
     for layer in removal.attention:
-        attention = blocks[layer].get_submodule(layout.block["attention"][0])
+        attention = blocks[layer].get_submodule(layout.block.attention[0])
         attention.register_forward_hook(lambda _, __, output: (torch.zeros_like(output[0]), *output[1:]))
         # A norm behind the attention makes of zeros a zero only where it has no bias: RMSNorms have none.
     for layer in removal.mlp:
-        for end in (layout.block["branch"][-1], *layout.block.get("beside", ())):
+        for end in (layout.block.branch[-1], *layout.block.beside):
             blocks[layer].get_submodule(end).register_forward_hook(lambda _, __, output: zeros_like(output))
     return model
 
@@ -83,7 +83,7 @@ def test_removed_on_disk_and_live_equals_silent_branches(name: str, kind: str, t
     assert set(pruned.checkpoint.specs) == kept
     with torch.no_grad():
         cache = model(input_ids=torch.tensor([[5, 6, 7]]), use_cache=True).past_key_values
-    gone = () if layout.block.get("in_place") else removal.attention
+    gone = () if layout.block.in_place else removal.attention
     assert len(cache.layers) == layout.layers - len(gone)
 
     live = gatenorm.prune_module(copy.deepcopy(build(name)), drop, kind=kind)

@@ -166,7 +166,7 @@ def test_a_config_that_leaves_out_what_is_its_classs_own(tiny_models: TinyModels
     out = gatenorm.prune(layout, tmp_path / "pruned", gatenorm.plan(layout, drop=[1, 4])).path
     stock, ids = gatenorm.load(source, dtype=torch.float32), torch.arange(4, 44)[None]
     for layer in (1, 4):
-        attention = stock.get_submodule(layout.block["path"])[layer].self_attn
+        attention = stock.get_submodule(layout.block.path)[layer].self_attn
         attention.register_forward_hook(lambda _, __, output: (torch.zeros_like(output[0]), *output[1:]))
     with torch.no_grad():
         assert torch.equal(gatenorm.load(out, dtype=torch.float32)(ids).logits, stock(ids).logits)

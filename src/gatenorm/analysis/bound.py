@@ -89,8 +89,8 @@ class _Seen:
 
     def hooks(self, block: nn.Module) -> Iterator[RemovableHandle]:
         roles = self.layout.roles
-        yield on_entering(block.get_submodule(roles["qkv"] if roles.get("qkv") else roles["q"]), self._entering)
-        yield on_entering(block.get_submodule(roles["o"]), self._mixed)
+        yield on_entering(block.get_submodule(roles.qkv or str(roles.q)), self._entering)
+        yield on_entering(block.get_submodule(roles.o), self._mixed)
 
     def _entering(self, entering: torch.Tensor) -> None:
         import torch
@@ -159,8 +159,8 @@ def check_bound(session: ScoringSession) -> None:
     if value(layout.config, layout.data, "alibi"):
         problem = "does not hold for this model: ALiBi adds to the logits whatever their norms are"
         raise CriterionError("bound-alibi", problem, field="bound")
-    if layout.data.get("no_bound"):
-        problem = f"does not hold for this model: {layout.data['no_bound']}"
+    if layout.data.no_bound:
+        problem = f"does not hold for this model: {layout.data.no_bound}"
         raise CriterionError("bound-other-attention", problem, field="bound")
     if layout.rotary is not None:
         layout.rotary.frequencies()  # refuses rotations that it does not know, some of which scale
@@ -169,9 +169,5 @@ def check_bound(session: ScoringSession) -> None:
 
 
 def _within_window(layout: Layout, calibration: Calibration) -> Calibration:
-    rule = layout.data.get("window")
-    config = layout.config
-    if not rule or (rule["if"] and not value(config, layout.data, rule["if"])):
-        return calibration
-    window = value(config, layout.data, rule["key"])
+    window = layout.window
     return replace(calibration, length=max(2, min(calibration.length, window))) if window else calibration

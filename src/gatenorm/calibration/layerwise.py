@@ -115,7 +115,7 @@ def _hollow(layout: Layout, device: str, dtype: str) -> Any:
         model = getattr(transformers, auto_classes(layout.data)[0]).from_config(config, dtype=chosen).eval()
     head = {id(p) for p in model.get_output_embeddings().parameters()}
     head -= {id(p) for p in model.get_input_embeddings().parameters()}
-    inside = layout.block["path"] + "."
+    inside = layout.block.path + "."
     for name, parameter in list(model.named_parameters()):
         if name.startswith(inside) or id(parameter) in head:
             continue

@@ -145,7 +145,7 @@ def _not_finite(weights: AttentionWeights, criterion: WeightCriterion, value: fl
             return CriterionError("weights-not-finite", problem, hint=hint)
     norms = [n for n in ("input", "q", "k") if (g := weights.gain(n)) is not None and not np.isfinite(g).all()]
     if norms and criterion.gains:
-        name = weights.layout.tensor(weights.layer, f"{weights.layout.norms[norms[0]]}.weight")
+        name = weights.layout.tensor(weights.layer, f"{weights.layout.norms.module(norms[0])}.weight")
         return CriterionError("weights-not-finite", f"{name} holds NaN or infinite values", hint=hint)
     what = f"{criterion.name} of layer {weights.layer} is {value:g}"
     return CriterionError("score-not-finite", f"{what}: the formula overflows or divides by zero")
@@ -165,7 +165,7 @@ def _notes(layout: Layout, criterion: WeightCriterion) -> tuple[str, ...]:
     biased = [role for role in ("q", "k") if first.bias(role) is not None]
     if biased:
         notes.append(f"{' and '.join(biased)} have biases, which are not part of the score")
-    if layout.norms.get("q") or layout.norms.get("k"):
+    if layout.norms.q or layout.norms.k:
         if criterion.gains:
             notes.append(
                 "queries and keys are normed, so the gate norms carry no scale: the score is the bound on the logits "

@@ -59,13 +59,13 @@ class Watch(Observer):
 
     def __init__(self, layout: Layout):
         self.statistics = StreamStatistics(layout.attention_layers, layout.mlp_layers)
-        self._before: Sequence[str] = layout.block["before"]
-        self._after: Sequence[str] = layout.block["after"]
-        self._branch: Sequence[str] = layout.block["branch"]
+        self._before: Sequence[str] = layout.block.before
+        self._after: Sequence[str] = layout.block.after
+        self._branch: Sequence[str] = layout.block.branch
         # The first of the modules that go is the attention; where its branch ends in a norm, that comes last.
-        self._branch_end: str = layout.norms.get("output") or layout.block["attention"][0]
+        self._branch_end: str = layout.norms.output or layout.block.attention[0]
         self._factor, self._mlp_factor = (layout.branch_factor(sublayer) for sublayer in SUBLAYERS)
-        self._beside: Sequence[str] = layout.block.get("beside", ())
+        self._beside: Sequence[str] = layout.block.beside
         self._entered: dict[int, torch.Tensor] = {}
         self._found: dict[int, torch.Tensor] = {}
 

@@ -57,7 +57,7 @@ def write(layout: Layout, out: Path, dtype: str = "bfloat16", progress: Progress
             _write_tokenizer(checkpoint.path, temporary)
         _, left_out = carry_over(checkpoint, temporary, {"config.json"})
         if proved:
-            check_loads(temporary, layout.data, base_only=layout.prefix != layout.block["path"])
+            check_loads(temporary, layout.data, base_only=layout.prefix != layout.block.path)
     return Written(out=str(out), dtype=dtype, bytes=files.size, left_out=tuple(left_out), proved=proved)
 
 
@@ -66,7 +66,7 @@ def _obstacle(layout: Layout) -> str | None:
         return "it is pruned: convert the unpruned model, and prune the directory"
     if layout.checkpoint.form != GGUF:
         return None
-    if layout.data.get("mixture"):
+    if layout.data.mixture:
         return "its experts lie in one tensor a layer, which is not taken apart"
     own = [key for key in layout.checkpoint.config if "." in key]
     own += [name for name in layout.checkpoint.specs if name.startswith("blk.")]

@@ -40,8 +40,9 @@ def outer(layout: Layout, module: str) -> str:
     A base model's files lack the first component of its name; those of a tied model may hold the one matrix under the
     head's name alone, as ``safetensors.torch.save_model`` writes them.
     """
-    checkpoint, head = layout.checkpoint, f"{layout.data['outer']['head']}.weight"
-    name = f"{layout.data['outer'][module]}.weight"
+    assert layout.data.outer is not None  # or there are obstacles
+    checkpoint, head = layout.checkpoint, f"{layout.data.outer.head}.weight"
+    name = f"{getattr(layout.data.outer, module)}.weight"
     name = name.split(".", 1)[1] if layout.base_only and module != "head" else name
     shared = module == "embedding" and name not in checkpoint and head in checkpoint
     return head if shared and value(layout.config, layout.data, "tie_word_embeddings") else name
@@ -64,24 +65,19 @@ def tied(layout: Layout, read: bool = True) -> bool:
 
 def window(layout: Layout) -> int | None:
     """How many tokens back attention looks at most, where that is less than the context; ``None`` where it sees all."""
-    config, data = layout.config, layout.data
-    rule = data["window"]
-    if rule is None or (rule["if"] and not value(config, data, rule["if"])):
-        return None
     # Lists by layer decide where there are some: a window that no layer uses binds nobody.
-    kinds = config.get("layer_types")
-    if isinstance(kinds, list) and "sliding_attention" not in kinds:
+    kinds, size = layout.config.get("layer_types"), layout.window
+    if size is None or (isinstance(kinds, list) and "sliding_attention" not in kinds):
         return None
-    size = value(config, data, rule["key"])
-    return size if isinstance(size, int) and size < (layout.context or math.inf) else None
+    return size if size < (layout.context or math.inf) else None
 
 
 def _obstacles(layout: Layout) -> Iterator[str]:
-    config, data, norms, mlp = layout.config, layout.data, layout.norms, layout.data["mlp"]
-    if data.get("unlike_llama"):
-        yield f"{layout.model_type}: {data['unlike_llama']}"
+    config, data, norms, mlp = layout.config, layout.data, layout.norms, layout.data.mlp
+    if data.unlike_llama:
+        yield f"{layout.model_type}: {data.unlike_llama}"
         return
-    if data["outer"] is None or mlp is None:
+    if data.outer is None or mlp is None:
         yield f"{layout.model_type} blocks are not Llama's (RMSNorm, rotary attention, SiLU-gated MLP)"
         return
     if layout.checkpoint.quantised_by:
@@ -100,13 +96,13 @@ def _obstacles(layout: Layout) -> Iterator[str]:
         yield f"it sets {', '.join(own)}, which these engines' Llama does not know"
     if layout.shape != "sequential":
         yield f"its blocks are {layout.shape}: the norms stand elsewhere than in Llama's"
-    if norms["kind"] != "rms" or norms["gain_offset"]:
+    if norms.kind != "rms" or norms.gain_offset:
         yield "its norms are not Llama's RMSNorm"
-    if norms["q"] or norms["k"]:
+    if norms.q or norms.k:
         yield "its queries and keys are normalised, for which there is no place"
-    if layout.roles.get("qkv") or mlp["gate"] is None:
+    if layout.roles.qkv or mlp.gate is None:
         yield "its query, key and value weights (or the MLP's) lie fused in one tensor, which is not taken apart yet"
-    activation = value(config, data, mlp["activation"])
+    activation = value(config, data, mlp.activation)
     if activation not in ("silu", "swish"):
         yield f"its MLP's activation is {activation}, not SiLU"
     if layout.softcap:

@@ -2,7 +2,7 @@
 
 from gatenorm.families.attention import AttentionWeights, Projection
 from gatenorm.families.detection import detect_layout, named_like
-from gatenorm.families.family import classes, counted_layers, families, family, mlp_modules, refusal
+from gatenorm.families.family import counted_layers, families, family, mlp_modules, refusal
 from gatenorm.families.latent import attention_weights
 from gatenorm.families.layout import Layout
 from gatenorm.families.per_layer import keep_entries
@@ -14,7 +14,6 @@ __all__ = [
     "Projection",
     "Rotary",
     "attention_weights",
-    "classes",
     "counted_layers",
     "detect_layout",
     "families",

@@ -89,7 +89,7 @@ class AttentionWeights:
         """``Wo`` transposed, one entry a query head: ``[value_dim, width]``."""
         lay, name = self.layout, self._weight_name("o")
         bits, dtype = lay.checkpoint.floats(name)
-        rows = bits if lay.roles.get("transposed") else bits.T
+        rows = bits if lay.roles.transposed else bits.T
         return Projection(name, dtype, self._split(rows, lay.heads))
 
     def nbytes(self, roles: Iterable[str]) -> int:
@@ -105,20 +105,20 @@ class AttentionWeights:
     def sources(self, role: str) -> dict[str, float]:
         """The modules whose weights a projection is made of, with the share of each that is read."""
         lay = self.layout
-        if role == "o" or not lay.roles.get("qkv"):
-            return {lay.roles[role]: 1.0}
+        module = lay.projections.get(role)
+        if module is not None:
+            return {module: 1.0}
         share = len(self._positions(role)) / (lay.heads + 2 * lay.kv_heads)
-        return {lay.roles["qkv"]: 1.0 if lay.roles.get("transposed") else share}
+        return {lay.projections["qkv"]: 1.0 if lay.roles.transposed else share}
 
     def bias(self, role: str) -> Float32 | None:
         """The bias of ``q``, ``k`` or ``v`` as ``[heads * head_dim]``, or of ``o`` as ``[width]``; ``None`` without."""
         lay = self.layout
-        module = lay.roles.get(role) if role == "o" or not lay.roles.get("qkv") else lay.roles["qkv"]
-        name = self._name(role, f"{module}.bias")
+        fused = role not in lay.projections
+        name = self._name(role, f"{lay.projections['qkv' if fused else role]}.bias")
         if name not in lay.checkpoint:
             return None
         heads = {"q": lay.heads, "o": lay.width / lay.head_dim}.get(role, lay.kv_heads)
-        fused = role != "o" and bool(lay.roles.get("qkv"))
         values = self._vector(name, {round((lay.heads + 2 * lay.kv_heads if fused else heads) * lay.head_dim)})
         if not fused:
             return values
@@ -128,10 +128,10 @@ class AttentionWeights:
     def gain(self, norm: str) -> Float32 | None:
         """The gain of the ``input``, ``output``, ``q`` or ``k`` norm, offset added; ``None`` where there is none."""
         lay = self.layout
-        module = lay.norms.get(norm)
+        module = lay.norms.module(norm)
         if not module or (norm in ("q", "k") and not self.normed):
             return None
-        if norm in lay.norms.get("plain", ()):
+        if norm in lay.norms.plain:
             return np.ones(lay.head_dim if norm in ("q", "k") else lay.width, np.float32)
         name = self._name(norm, f"{module}.weight")
         if name not in lay.checkpoint:
@@ -139,15 +139,15 @@ class AttentionWeights:
         heads = {"q": lay.heads, "k": lay.kv_heads}.get(norm)
         # A norm of queries or keys spans one head or all of them.
         lengths = {lay.width} if heads is None else {lay.head_dim, heads * lay.head_dim}
-        gain = self._vector(name, lengths) + np.float32(lay.norms["gain_offset"])
+        gain = self._vector(name, lengths) + np.float32(lay.norms.gain_offset)
         return gain * np.float32(lay.input_factor) if norm == "input" else gain
 
     @property
     def normed(self) -> bool:
         """Whether queries and keys are normed: in some families only where they turn."""
         norms = self.layout.norms
-        turning = not norms.get("turning") or self.layout.rotary_of(self.layer) is not None
-        return bool(norms.get("q") and norms.get("k")) and turning
+        turning = not norms.turning or self.layout.rotary_of(self.layer) is not None
+        return bool(norms.q and norms.k) and turning
 
     def _vector(self, name: str, lengths: set[int]) -> Float32:
         shape = self.layout.checkpoint.spec(name).shape
@@ -175,12 +175,12 @@ class AttentionWeights:
         """The stored shapes of the projections that the config's numbers imply, by role."""
         lay = self.layout
         q, kv = lay.heads * lay.head_dim, lay.kv_heads * lay.head_dim
-        rows = {"qkv": q + 2 * kv, "q": 2 * q if lay.roles.get("q_gate") else q, "k": kv, "v": kv}
+        rows = {"qkv": q + 2 * kv, "q": 2 * q if lay.roles.q_gate else q, "k": kv, "v": kv}
         shapes = {role: (lay.width, q) if role == "o" else (rows[role], lay.width) for role in lay.projections}
-        return {role: shape[::-1] for role, shape in shapes.items()} if lay.roles.get("transposed") else shapes
+        return {role: shape[::-1] for role, shape in shapes.items()} if lay.roles.transposed else shapes
 
     def _weight_name(self, role: str) -> str:
-        return self._name(role, f"{self.layout.roles[role]}.weight")
+        return self._name(role, f"{self.layout.projections[role]}.weight")
 
     def _name(self, role: str, tensor: str) -> str:
         """The full name of a tensor: keys and values may be those of another layer."""
@@ -189,13 +189,13 @@ class AttentionWeights:
 
     def _projection(self, role: str) -> Projection:
         lay = self.layout
-        if lay.roles.get("qkv"):
+        if lay.roles.qkv:
             dtype, by_position = self._values if role == "v" else self._queries_and_keys
             return Projection(self._weight_name("qkv"), dtype, tuple(by_position[p] for p in self._positions(role)))
         name = self._weight_name(role)
         bits, dtype = lay.checkpoint.floats(name)
-        rows = bits.T if lay.roles.get("transposed") else bits
-        gated = role == "q" and bool(lay.roles.get("q_gate"))
+        rows = bits.T if lay.roles.transposed else bits
+        gated = role == "q" and lay.roles.q_gate
         heads = self._split(rows, 2 * lay.heads if gated else lay.heads if role == "q" else lay.kv_heads)
         return Projection(name, dtype, heads[:: 2 if gated else 1])
 
@@ -218,7 +218,7 @@ class AttentionWeights:
         Rows of a transposed weight are inputs, and each holds a piece of every head.
         """
         lay, size, name = self.layout, self.layout.head_dim, self._weight_name("qkv")
-        if lay.roles.get("transposed"):
+        if lay.roles.transposed:
             bits, dtype = lay.checkpoint.floats(name)
             return dtype, {p: bits.T[p * size : (p + 1) * size] for p in positions}
         heads: dict[int, Bits] = {}
@@ -231,7 +231,7 @@ class AttentionWeights:
         """Where the heads of one role stand among the ``heads + 2 kv_heads`` of fused rows."""
         lay = self.layout
         group = lay.heads // lay.kv_heads
-        if lay.roles["fused"] == "stacked":
+        if lay.roles.fused == "stacked":
             starts = {"q": 0, "k": lay.heads, "v": lay.heads + lay.kv_heads}
             return [starts[role] + h for h in range(lay.heads if role == "q" else lay.kv_heads)]
         if role == "q":

@@ -15,7 +15,7 @@ from importlib import resources
 from itertools import chain
 from typing import Any
 
-from gatenorm.families.family import Data
+from gatenorm.families.schema import Family
 
 _MISSING = object()
 # Names that tell: of tokens, of training, of the tool that wrote the file. A leading _ marks what is private to one.
@@ -33,10 +33,12 @@ _STRUCTURAL = (
 _GONE = {"drop", "dropped", "skip", "skipped", "prune", "pruned", "remove", "removed", "delete", "deleted", "omit"}
 _GONE |= {"omitted", "disabled", "keep", "kept", "retained", "pruning", "exclude", "excluded"}
 _PARTS = {"layer", "layers", "block", "blocks", "attn", "attention", "mlp", "mlps", "ffn", "head", "heads", "sublayers"}
+# In the JSON of a family: among them are the keys that it reads.
+_NAMES = re.compile(r'"([^"]+)"')
 _NUMBERS = re.compile(r"[\d\s,;:-]+")
 
 
-def unread_keys(config: Mapping[str, Any], data: Data, model_type: str) -> tuple[str, ...]:
+def unread_keys(config: Mapping[str, Any], data: Family, model_type: str) -> tuple[str, ...]:
     """The keys of a config, and of the part that speaks of its language model, that nobody reads.
 
     What is empty, false or null asks for nothing. None, where transformers had no class of that type.
@@ -44,7 +46,7 @@ def unread_keys(config: Mapping[str, Any], data: Data, model_type: str) -> tuple
     return tuple(dict.fromkeys(key for key, _ in _unread(_parts(config, data), data, model_type)))
 
 
-def structural_key(config: Mapping[str, Any], data: Data, model_type: str) -> tuple[str, Any] | None:
+def structural_key(config: Mapping[str, Any], data: Family, model_type: str) -> tuple[str, Any] | None:
     """The first key, with its value, by which code of others leaves out parts of the model, or shapes layers unlike."""
     parts = _parts(config, data)
     named = ((key, part[key]) for part in parts for key in _STRUCTURAL if part.get(key))
@@ -52,16 +54,18 @@ def structural_key(config: Mapping[str, Any], data: Data, model_type: str) -> tu
     return next(chain(named, lists), None)
 
 
-def _parts(config: Mapping[str, Any], data: Data) -> list[Mapping[str, Any]]:
-    own = config.get(data.get("tower", {}).get("config", ""))
+def _parts(config: Mapping[str, Any], data: Family) -> list[Mapping[str, Any]]:
+    own = config.get(data.tower.config) if data.tower else None
     return [config, own] if isinstance(own, Mapping) else [config]
 
 
-def _unread(parts: list[Mapping[str, Any]], data: Data, model_type: str) -> Iterator[tuple[str, Any]]:
-    tower, table = data.get("tower", {}), _table()
-    named = (model_type, tower.get("family"), tower.get("named"), *(part.get("model_type") for part in parts))
+def _unread(parts: list[Mapping[str, Any]], data: Family, model_type: str) -> Iterator[tuple[str, Any]]:
+    inner, table = (data.tower.family, data.tower.named) if data.tower else (), _table()
+    named = (model_type, *inner, *(part.get("model_type") for part in parts))
     types = [name for name in dict.fromkeys(map(str, named)) if name in table["families"]]
-    known = {*table["everywhere"], *_mentioned(data)}.union(*(table["families"][name] for name in types))
+    known = {*table["everywhere"], *_NAMES.findall(json.dumps(data.to_dict()))}.union(
+        *(table["families"][name] for name in types)
+    )
     also = {key: value for name in types for key, value in table["also"].get(name, {}).items()}
     for key, value in (item for part in parts if types for item in part.items()):
         asks = value is not None and value is not False and value not in ("", [], {})
@@ -73,19 +77,6 @@ def _names_parts(key: str, value: Any) -> bool:
     words = {*re.sub(r"([a-z])([A-Z])", r"\1_\2", key).lower().split("_")}
     listed = isinstance(value, (list, Mapping)) or (isinstance(value, str) and bool(_NUMBERS.fullmatch(value)))
     return bool(listed and words & _GONE and words & _PARTS)
-
-
-def _mentioned(data: Any) -> Iterator[str]:
-    """Every name in a family's data: among them are the keys that it reads."""
-    if isinstance(data, str):
-        yield data
-    elif isinstance(data, Mapping):
-        yield from data
-        for value in data.values():
-            yield from _mentioned(value)
-    elif isinstance(data, (list, tuple)):
-        for value in data:
-            yield from _mentioned(value)
 
 
 @cache

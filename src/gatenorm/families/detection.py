@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from gatenorm.checkpoint import TensorStore
 from gatenorm.checkpoint.quantisation import methods, unreadable
@@ -11,7 +13,6 @@ from gatenorm.errors import FamilyError, first_line
 from gatenorm.families.config_keys import structural_key
 from gatenorm.families.differing import key_sources, layer_configs
 from gatenorm.families.family import (
-    Data,
     check_added,
     config_wrong,
     counted_layers,
@@ -27,6 +28,7 @@ from gatenorm.families.latent import attention_weights
 from gatenorm.families.layout import Heads, Layout
 from gatenorm.families.per_layer import keep_entries
 from gatenorm.families.rotary import Rotary
+from gatenorm.families.schema import Family, Number
 from gatenorm.families.translation import translated
 from gatenorm.records import PRUNED_PREFIX, Edits, PrunedRecord, from_json
 
@@ -64,35 +66,36 @@ def _detected(checkpoint: TensorStore, assume: str | None) -> Layout:
     config: Mapping[str, Any] = checkpoint.config
     pruned = pruned_record(config)
     model_type = str(pruned.base_model_type if pruned else config.get("model_type"))
-    if (assume or model_type) not in families():
-        check_added(assume or model_type)
-    if assume is not None and assume not in families():
+    name = model_type if assume is None else assume
+    if name not in families():
+        check_added(name)
+        if assume is None:
+            raise _unknown(model_type, config)
         raise FamilyError("family-unknown", "is not known", field="family", given=assume, hint=near_names(assume))
-    if assume is None and model_type not in families():
-        raise _unknown(model_type, config)
     _refuse_quantised(checkpoint)
-    data = family(assume or model_type, config)
-    _refuse_dropped(config, data, assume or model_type)
+    data = family(name, config)
+    _refuse_dropped(config, data, name)
     config = tower_config(data, config)
-    number = _numbers(config, data)
-    heads, width = number("heads"), number("width")
+    number, sizes = partial(_number, config, data), data.dimensions
+    heads, width = number(sizes.heads), number(sizes.width)
     if heads > width:
         raise FamilyError("config-wrong", f"config.json: {heads} query heads do not fit into a width of {width}")
-    head_dim = number("head_dim", width // heads)
-    softcap = value(config, data, data["softcap"]) if data["softcap"] else None
-    layers, edits = (pruned.layers, pruned.edits) if pruned else (number("layers", _listed(config, data)), Edits())
+    head_dim = number(sizes.head_dim, width // heads)
+    softcap = value(config, data, data.softcap) if data.softcap else None
+    layers, edits = (pruned.layers, pruned.edits) if pruned else (number(sizes.layers, _listed(config, data)), Edits())
     prefix = _prefix(checkpoint, data)
     # Blocks that are gone altogether have left no tensor.
-    gone = edits.blocks if data["block"]["branch"] else edits.attention
-    _check_count(checkpoint, prefix, layers, gone, number("unused_layers", 0))
+    gone = edits.blocks if data.block.branch else edits.attention
+    _check_count(checkpoint, prefix, layers, gone, number(sizes.unused_layers, 0))
     counted = counted_layers(data, layers, edits)
-    kv_heads, value_dim = number("kv_heads", heads), number("value_dim", head_dim)
+    kv_heads, value_dim = number(sizes.kv_heads, heads), number(sizes.value_dim, head_dim)
+    usual = Heads(data, kv_heads, head_dim, value_dim)
     heads_of = dict(enumerate(_heads(config, data, layers)))
     rotary = _rotary(config, data, {layer: heads_of[layer].head_dim if heads_of else head_dim for layer in counted})
     main = next((one for one in rotary.values() if one is not None), None)
     layout = Layout(
         checkpoint=checkpoint,
-        model_type=assume or model_type,
+        model_type=name,
         data=data,
         layers=layers,
         edits=edits,
@@ -102,24 +105,22 @@ def _detected(checkpoint: TensorStore, assume: str | None) -> Layout:
         kv_heads=kv_heads,
         head_dim=head_dim,
         value_dim=value_dim,
-        latent_rank=number("latent_rank", 0),
-        context=number("context", 0) or None,
-        scale=_scale(config, data, head_dim) * (main.yarn_scale if main and data.get("yarn_scale") else 1.0),
-        softcap=None if softcap is None else positive(data["softcap"], softcap),
+        latent_rank=number(sizes.latent_rank, 0),
+        context=number(sizes.context, 0) or None,
+        scale=_scale(config, data, head_dim) * (main.yarn_scale if main and data.yarn_scale else 1.0),
+        softcap=None if softcap is None else positive(str(data.softcap), softcap),
         rotary=main,
         prefix=prefix,
-        assumed=assume is not None and assume != model_type,
+        assumed=name != model_type,
         assumption=pruned.plan.model.assumption if pruned else "",
         stored={
             module: stored
-            for module, stored in data["block"].get("stored", {}).items()
+            for module, stored in data.block.stored.items()
             if any(f".{stored}." in name for name in checkpoint.specs)
         },
         other_mixers=_other_mixers(config, data, counted),
         other_rotary={layer: one for layer, one in rotary.items() if one != main},
-        other_heads={
-            layer: one for layer, one in heads_of.items() if one != Heads(data, kv_heads, head_dim, value_dim)
-        },
+        other_heads={layer: one for layer, one in heads_of.items() if one != usual},
         key_sources=key_sources(config, data, layers),
     )
     _check_shapes(layout)
@@ -150,7 +151,7 @@ def _refuse_quantised(checkpoint: TensorStore) -> None:
         )
 
 
-def _refuse_dropped(config: Mapping[str, Any], data: Data, model_type: str) -> None:
+def _refuse_dropped(config: Mapping[str, Any], data: Family, model_type: str) -> None:
     """Keys by which code of others leaves out parts of a model that a stock ``model_type`` would run."""
     found = structural_key(config, data, model_type)
     if found is not None:
@@ -162,110 +163,95 @@ def _refuse_dropped(config: Mapping[str, Any], data: Data, model_type: str) -> N
         )
 
 
-class _Number(Protocol):
-    def __call__(self, name: str, otherwise: int | None = None) -> int: ...
-
-
-def _numbers(config: Mapping[str, Any], data: Data) -> _Number:
-    def whole(key: str | list[str]) -> int | None:
-        if isinstance(key, list):
-            parts = [whole(one) for one in key]
-            return None if None in parts else sum(filter(None, parts))
-        found = value(config, data, key)
-        if found is None or (type(found) is int and 0 < found <= LARGEST):
+def _number(config: Mapping[str, Any], data: Family, keys: Number, otherwise: int | None = None) -> int:
+    if isinstance(keys, int):
+        return keys
+    # What the file says under any of its names comes before what the family takes for granted.
+    for key in sorted(keys, key=lambda key: isinstance(key, str) and config.get(key) is None):
+        found = _whole(config, data, key)
+        if found is not None:
             return found
-        raise config_wrong(key, found, "a positive whole number")
-
-    def number(name: str, otherwise: int | None = None) -> int:
-        keys = data["dimensions"].get(name, [])
-        if isinstance(keys, int):
-            return keys
-        # What the file says under any of its names comes before what the family takes for granted.
-        for key in sorted(keys, key=lambda key: isinstance(key, str) and config.get(key) is None):
-            found = whole(key)
-            if found is not None:
-                return found
-        if otherwise is None:
-            raise FamilyError(
-                "config-incomplete",
-                f"config.json has no {' or '.join(map(str, keys))}, which is needed to know the model's shape",
-            )
-        return otherwise
-
-    return number
+    if otherwise is None:
+        names = " or ".join(map(str, keys))
+        problem = f"config.json has no {names}, which is needed to know the model's shape"
+        raise FamilyError("config-incomplete", problem)
+    return otherwise
 
 
-def _heads(config: Mapping[str, Any], data: Data, layers: int) -> Iterator[Heads]:
+def _whole(config: Mapping[str, Any], data: Family, key: str | tuple[str, ...]) -> int | None:
+    if isinstance(key, tuple):
+        parts = [_whole(config, data, one) for one in key]
+        return None if None in parts else sum(filter(None, parts))
+    found = value(config, data, key)
+    if found is None or (type(found) is int and 0 < found <= LARGEST):
+        return found
+    raise config_wrong(key, found, "a positive whole number")
+
+
+def _heads(config: Mapping[str, Any], data: Family, layers: int) -> Iterator[Heads]:
     """The heads of each layer, where they differ."""
     for own in layer_configs(config, data, layers):
-        changed = family(data["model_type"], own)
-        number = _numbers(own, changed)
-        size = number("head_dim")
-        yield Heads(changed, number("kv_heads", number("heads")), size, number("value_dim", size))
+        changed = family(data.model_type, own)
+        number, sizes = partial(_number, own, changed), changed.dimensions
+        size = number(sizes.head_dim)
+        yield Heads(changed, number(sizes.kv_heads, number(sizes.heads)), size, number(sizes.value_dim, size))
 
 
-def _scale(config: Mapping[str, Any], data: Data, head_dim: int) -> float:
-    scale = data["scale"]
-    if not isinstance(scale, list):
-        return float(scale)
-    product = 1.0
-    for key, power in scale if isinstance(scale[0], list) else [scale]:
-        product *= (head_dim if key == "head_dim" else positive(key, value(config, data, key))) ** float(power)
-    return product
+def _scale(config: Mapping[str, Any], data: Family, head_dim: int) -> float:
+    if isinstance(data.scale, float):
+        return data.scale
+    sizes = {**config, "head_dim": head_dim}
+    return float(math.prod(positive(key, value(sizes, data, key)) ** power for key, power in data.scale))
 
 
-def _rotary(config: Mapping[str, Any], data: Data, sizes: Mapping[int, int]) -> dict[int, Rotary | None]:
+def _rotary(config: Mapping[str, Any], data: Family, sizes: Mapping[int, int]) -> dict[int, Rotary | None]:
     """How the heads of each layer turn; ``sizes`` are theirs, in the layers to which lists by layer apply."""
-    rule, layers = data["rotary"], len(sizes)
+    layers = len(sizes)
     listed: Sequence[Any] = [None] * layers
-    if rule is not None and "by_kind" in rule:
-        listed = keep_entries(config, data, layers, range(layers))[rule.get("kinds", "layer_types")]
+    if data.rotary and data.rotary.by_kind:
+        listed = keep_entries(config, data, layers, range(layers))[data.rotary.kinds]
     kinds = [None if kind is None else str(kind) for kind in listed]
     known = {pair: Rotary.of(config, data, *pair) for pair in {*zip(sizes.values(), kinds, strict=True)}}
     return {layer: known[size, kind] for (layer, size), kind in zip(sizes.items(), kinds, strict=True)}
 
 
-def _listed(config: Mapping[str, Any], data: Data) -> int | None:
+def _listed(config: Mapping[str, Any], data: Family) -> int | None:
     """How many layers the list of mixers has, for configs that say so in no other way."""
-    for rule in data["per_layer"] if "mixers" in data else ():
-        given = config.get(rule["key"], config.get(rule.get("letters", "")))
-        if isinstance(given, (list, str)):
-            return len(given)
-    return None
+    lists = (config.get(rule.key, config.get(rule.letters)) for rule in data.per_layer if data.mixers)
+    return next((len(given) for given in lists if isinstance(given, (list, str))), None)
 
 
-def _other_mixers(config: Mapping[str, Any], data: Data, layers: Sequence[int]) -> tuple[int, ...]:
+def _other_mixers(config: Mapping[str, Any], data: Family, layers: Sequence[int]) -> tuple[int, ...]:
     """Those of ``layers``, to which lists by layer in the config apply, that have no softmax attention.
 
     Raises:
         FamilyError: none has.
     """
-    rule = data.get("mixers")
+    rule = data.mixers
     if rule is None:
         return ()
-    key = rule.get("kinds", "layer_types")
-    listed = keep_entries(config, data, len(layers), range(len(layers))).get(key)
+    listed = keep_entries(config, data, len(layers), range(len(layers))).get(rule.kinds)
     if listed is None:
-        raise FamilyError("config-incomplete", f"config.json has no {key}, which says where the attention is")
-    others = tuple(layer for layer, kind in zip(layers, listed, strict=True) if kind not in rule["attention"])
+        raise FamilyError("config-incomplete", f"config.json has no {rule.kinds}, which says where the attention is")
+    others = tuple(layer for layer, kind in zip(layers, listed, strict=True) if kind not in rule.attention)
     if len(others) == len(layers):
         raise FamilyError("no-attention", "no layer has softmax attention: there is nothing to score or to remove")
     return others
 
 
-def _prefix(checkpoint: TensorStore, data: Data) -> str:
+def _prefix(checkpoint: TensorStore, data: Family) -> str:
     """The block list's name in this checkpoint: a base model's files lack the causal LM's first component."""
-    path = str(data["block"]["path"])
+    path = data.block.path
     short = path.split(".", 1)[1]
-    base = str(data["tower"]["path"] if "tower" in data else path.split(".", 1)[0])
-    others = [str(other) + path.removeprefix(base) for other in data["block"].get("base", ())]
-    for prefix in (path, short, *others, *map(str, data["block"].get("paths", ()))):
+    base = data.tower.path if data.tower else path.split(".", 1)[0]
+    others = [other + path.removeprefix(base) for other in data.block.base]
+    for prefix in (path, short, *others, *data.block.paths):
         if any(name.startswith(prefix + ".") for name in checkpoint.specs):
             return prefix
     raise FamilyError(
         "tensor-missing",
         f"no tensor of {checkpoint.directory} is called {path}.* or {short}.*",
-        expected=f"the weights of {data['classes']['causal_lm']}",
+        expected=f"the weights of {data.classes.causal_lm}",
     )
 
 
@@ -285,7 +271,7 @@ def _unknown(model_type: str, config: Mapping[str, Any]) -> FamilyError:
 def named_like(checkpoint: TensorStore, model_type: str) -> bool:
     """Whether the tensors of the first block's attention have the names that a family gives them."""
     data = families()[model_type]
-    return all(f"{data['block']['path']}.0.{data['roles'][role]}.weight" in checkpoint for role in "qkvo")
+    return all(f"{data.block.path}.0.{module}.weight" in checkpoint for module in data.roles.modules.values())
 
 
 def _check_shapes(layout: Layout) -> None:

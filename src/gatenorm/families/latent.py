@@ -24,6 +24,7 @@ from gatenorm.checkpoint.dtypes import Float32
 from gatenorm.errors import FamilyError
 from gatenorm.families.attention import AttentionWeights, Projection
 from gatenorm.families.layout import Layout
+from gatenorm.families.schema import Latent
 
 
 class LatentWeights(AttentionWeights):
@@ -32,7 +33,7 @@ class LatentWeights(AttentionWeights):
     @cached_property
     def q(self) -> Projection:
         """``Wq``, one entry a head: the rows that do not turn, then those that do."""
-        factors = self.layout.data["latent"]["q"]
+        factors = self._latent.q
         if factors is None:
             return self._projection("q")
         down, norm, up = factors
@@ -54,19 +55,23 @@ class LatentWeights(AttentionWeights):
         return self._projected(up, [rows[own:] @ latent for rows in heads])
 
     def sources(self, role: str) -> dict[str, float]:
-        latent = self.layout.data["latent"]
-        factors = latent["q"] if role == "q" else latent["kv"] if role in ("k", "v") else None
-        return super().sources(role) if factors is None else {factors[0]: 1.0, factors[2]: 1.0}
+        factors = self._latent.q if role == "q" else self._latent.kv if role in ("k", "v") else None
+        return super().sources(role) if factors is None else {factors.down: 1.0, factors.up: 1.0}
 
     def bias(self, role: str) -> Float32 | None:
         """That of ``o``; those of the factors, in front of a norm, are nobody's bias."""
         return super().bias(role) if role == "o" else None
 
+    @property
+    def _latent(self) -> Latent:
+        assert self.layout.data.latent is not None
+        return self.layout.data.latent
+
     @cached_property
     def _keys_and_values(self) -> tuple[str, Float32, Float32, Float32]:
         """The projection up, its rows by head, the matrix to the latent vector (normed), the shared rows that turn."""
         lay = self.layout
-        down, norm, up = lay.data["latent"]["kv"]
+        down, norm, up = self._latent.kv
         rows = self._matrix(down)
         rank = len(rows) - lay.turning
         heads = self._up(up, lay.head_dim - lay.turning + lay.value_dim)
@@ -116,4 +121,4 @@ def attention_weights(layout: Layout, layer: int) -> AttentionWeights:
         raise FamilyError(
             "no-attention", f"layer {layer} has no attention", expected=f"one of {list(layout.attention_layers)}"
         )
-    return (LatentWeights if layout.latent_rank else AttentionWeights)(layout, layer)
+    return (LatentWeights if layout.data.latent else AttentionWeights)(layout, layer)

@@ -8,19 +8,17 @@ from typing import Any
 
 from gatenorm.checkpoint import TensorStore
 from gatenorm.checkpoint.quantisation import unprunable_by
-from gatenorm.families.family import Data, counted_layers, mlp_modules, positive, refusal, tower_config, value
+from gatenorm.families.family import counted_layers, mlp_modules, positive, refusal, tower_config, value
 from gatenorm.families.rotary import Rotary
+from gatenorm.families.schema import Block, Family, Mlp, Norms, Roles
 from gatenorm.records import ATTENTION, KINDS, MLP, Edits, ModelIdentity, PrunedRecord, spans
-
-# Where a family's three modules of a factored projection stand that project down and up; a norm is between them.
-_ENDS = {"down": 0, "up": 2}
 
 
 @dataclass(frozen=True)
 class Heads:
     """The heads of layers that differ from others: the family as it applies to them, and their numbers."""
 
-    data: Data
+    data: Family
     kv_heads: int
     head_dim: int
     value_dim: int
@@ -45,7 +43,7 @@ class Layout:
 
     checkpoint: TensorStore
     model_type: str
-    data: Data
+    data: Family
     layers: int
     edits: Edits
     pruned: PrunedRecord | None
@@ -95,7 +93,7 @@ class Layout:
         gone = {layer for sublayer in KINDS[kind] for layer in self.edits.layers_of(sublayer)}
         if ATTENTION in KINDS[kind]:
             gone.update(self.other_mixers, self.read_by_others)
-        if MLP in KINDS[kind] and not self.block["branch"]:
+        if MLP in KINDS[kind] and not self.block.branch:
             return ()
         return tuple(i for i in range(self.layers) if i not in gone)
 
@@ -123,14 +121,14 @@ class Layout:
     @property
     def base_only(self) -> bool:
         """Whether the files are those of a base model, without the causal LM's first component in their names."""
-        return self.prefix == str(self.block["path"]).split(".", 1)[1]
+        return self.prefix == self.block.path.split(".", 1)[1]
 
     def is_own(self, tensor: str) -> bool:
         """Whether a tensor is the language model's, and not that of another part of a larger model."""
-        if "tower" not in self.data:
+        if not self.data.tower:
             return True
-        blocks = str(self.block["path"]).removeprefix(self.data["tower"]["path"])
-        head = (self.data["outer"] or {}).get("head", "lm_head")
+        blocks = self.block.path.removeprefix(self.data.tower.path)
+        head = self.data.outer.head if self.data.outer else "lm_head"
         base = self.prefix.removesuffix(blocks) if self.prefix.endswith(blocks) else self.prefix.rpartition(".")[0]
         return tensor.startswith(base + ".") or tensor.endswith(f"{head}.weight")
 
@@ -141,47 +139,58 @@ class Layout:
 
     @property
     def shape(self) -> str:
-        return str(self.data["shape"])
+        return self.data.shape
 
     @property
-    def roles(self) -> Data:
-        roles: Data = self.data["roles"]
-        return roles
+    def roles(self) -> Roles:
+        return self.data.roles
 
     @property
     def projections(self) -> dict[str, str]:
         """The submodules that hold an attention's matrices, by role: ``q``, ``k``, ``v`` and ``o``; ``qkv`` where they
         are fused, and ``q_down``, ``q_up``, ``kv_down``, ``kv_up`` where they go through a latent vector.
         """
-        if not self.latent_rank:
-            return {
-                role: self.roles[role] for role in (("qkv", "o") if self.roles.get("qkv") else ("q", "k", "v", "o"))
-            }
-        factors = {role: modules for role, modules in self.data["latent"].items() if modules}
-        whole = {role: self.roles[role] for role in ("q", "o") if role not in factors}
-        return whole | {f"{role}_{at}": modules[i] for role, modules in factors.items() for at, i in _ENDS.items()}
+        if not self.data.latent:
+            return self.roles.modules
+        factors = {"q": self.data.latent.q, "kv": self.data.latent.kv}
+        whole = {role: module for role, module in self.roles.modules.items() if not factors.get(role)}
+        ends = {role: {"down": one.down, "up": one.up} for role, one in factors.items() if one}
+        return whole | {f"{role}_{end}": module for role, modules in ends.items() for end, module in modules.items()}
 
     @property
-    def norms(self) -> Data:
-        norms: Data = self.data["norms"]
-        return norms
+    def norms(self) -> Norms:
+        return self.data.norms
 
     @property
-    def block(self) -> Data:
-        block: Data = self.data["block"]
-        return block
+    def block(self) -> Block:
+        return self.data.block
+
+    @property
+    def mlp(self) -> Mlp:
+        """The modules of its MLPs, where they are dense."""
+        assert self.data.mlp is not None
+        return self.data.mlp
 
     def branch_factor(self, sublayer: str) -> float:
         """The factor on what a sublayer adds to the residual stream: 1 in most families."""
-        key = self.block.get("multiplier")
+        key = self.block.multiplier
         key = key.get(sublayer) if isinstance(key, Mapping) else key
         return positive(key, value(self.config, self.data, key)) if key else 1.0
 
     @property
     def input_factor(self) -> float:
         """The factor on what the norm in front of the attention makes: 1 in most families."""
-        key = self.norms.get("multiplier")
+        key = self.norms.multiplier
         return positive(key, value(self.config, self.data, key)) if key else 1.0
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens back attention looks, in layers that have a window; ``None`` where none has."""
+        rule, config = self.data.window, self.config
+        if rule is None or (rule.switch and not value(config, self.data, rule.switch)):
+            return None
+        size = value(config, self.data, rule.key)
+        return size if isinstance(size, int) else None
 
     @property
     def turning(self) -> int:
@@ -198,7 +207,7 @@ class Layout:
     @property
     def scales_by_layer(self) -> bool:
         """Whether the factor on the logits is another one in every layer."""
-        return self.data.get("scale_by_layer") is not None
+        return self.data.scale_by_layer is not None
 
     def logit_scale(self, layer: int) -> float:
         """The factor on the logits of one layer: ``scale``, or ``scale / (layer + 1)`` where the family says so."""
@@ -215,18 +224,18 @@ class Layout:
 
     def removed_with(self, layer: int) -> tuple[str, ...]:
         """Prefixes of the tensors that go when this layer's attention goes."""
-        return tuple(self.tensor(layer, module) + "." for module in self.block["attention"])
+        return tuple(self.tensor(layer, module) + "." for module in self.block.attention)
 
     def refusal(self) -> str | None:
         """Why this checkpoint must not be pruned, or ``None``."""
-        classes, config = self.data["classes"], self.checkpoint.config
+        classes, config = self.data.classes, self.checkpoint.config
         given = config.get("architectures") or []
         if not isinstance(given, list):
             return f"config.json says architectures {given!r:.80}, which is no list of class names"
         written_for = [str(a) for a in given]
         # A pruned model names classes of ours, and whoever assumes a family vouches for its classes too.
-        if written_for and not (self.edits or self.assumed) and not {*classes.values()} & {*written_for}:
-            return f"config.json says architectures {written_for}, and only {classes['causal_lm']} can be pruned"
+        if written_for and not (self.edits or self.assumed) and not {*classes.to_dict().values()} & {*written_for}:
+            return f"config.json says architectures {written_for}, and only {classes.causal_lm} can be pruned"
         unprunable = unprunable_by(self.checkpoint.quantised_by)
         if unprunable:
             return unprunable

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatenorm.families.family import Data, config_wrong, value
+from gatenorm.families.family import config_wrong, value
+from gatenorm.families.schema import Family, LayerList
 
 
-def keep_entries(config: Mapping[str, Any], data: Data, entries: int, keep: Sequence[int]) -> dict[str, Any]:
+def keep_entries(config: Mapping[str, Any], data: Family, entries: int, keep: Sequence[int]) -> dict[str, Any]:
     """The per-layer keys of a config with only the entries ``keep`` of its ``entries`` attention layers.
 
     Returns:
@@ -22,55 +23,53 @@ def keep_entries(config: Mapping[str, Any], data: Data, entries: int, keep: Sequ
         FamilyError: a list whose length is not ``entries``, or something that is no list.
     """
     changed: dict[str, Any] = {}
-    rules = list(data["per_layer"])
-    if "layer_types" in config and all(rule["key"] != "layer_types" for rule in rules):
-        rules.append({"key": "layer_types"})
+    rules = list(data.per_layer)
+    if "layer_types" in config and all(rule.key != "layer_types" for rule in rules):
+        rules.append(LayerList(key="layer_types"))
     for rule in rules:
-        key = rule["key"]
         listed = _expand({**config, **changed}, data, rule, entries)
         if listed is None:
             continue
         if len(listed) != entries:
-            raise config_wrong(key, listed, f"{entries} entries, one a layer")
+            raise config_wrong(rule.key, listed, f"{entries} entries, one a layer")
         kept = [listed[i] for i in keep]
-        changed[key] = [[kept, 1]] if rule.get("nested") else kept
-        if rule.get("expanded") in config:
-            changed[rule["expanded"]] = kept
+        changed[rule.key] = [[kept, 1]] if rule.nested else kept
+        if rule.expanded and rule.expanded in config:
+            changed[rule.expanded] = kept
     return changed
 
 
-def _expand(config: Mapping[str, Any], data: Data, rule: Mapping[str, Any], entries: int) -> list[Any] | None:
-    given = config.get(rule["key"])
+def _expand(config: Mapping[str, Any], data: Family, rule: LayerList, entries: int) -> list[Any] | None:
+    given = config.get(rule.key)
     if given is not None:
-        return _listed(rule["key"], given, nested=bool(rule.get("nested")))
-    if isinstance(letters := config.get(rule.get("letters", "")), str):
-        if not {*letters} <= {*rule["values"]}:
-            raise config_wrong(rule["letters"], letters, f"letters of {''.join(rule['values'])}")
-        return [rule["values"][letter] for letter in letters]
-    if "every" in rule:
-        every = value(config, data, rule["every"])
+        return _listed(rule.key, given, nested=rule.nested)
+    if isinstance(letters := config.get(rule.letters), str):
+        if not {*letters} <= {*rule.words}:
+            raise config_wrong(rule.letters, letters, f"letters of {''.join(rule.words)}")
+        return [rule.words[letter] for letter in letters]
+    if rule.every:
+        every = value(config, data, rule.every)
         if type(every) is not int or every < 1:
-            raise config_wrong(rule["every"], every, "a positive whole number")
-        between, each = rule["values"]
-        first = value(config, data, rule["at"]) if "at" in rule else every - 1
+            raise config_wrong(rule.every, every, "a positive whole number")
+        between, each = rule.values
+        first = value(config, data, rule.at) if rule.at else every - 1
         return [each if i % every == first else between for i in range(entries)]
-    if "indices" in rule:
-        given = value(config, data, rule["indices"]) or []
+    if rule.indices:
+        given = value(config, data, rule.indices) or []
         if not isinstance(given, list):
-            raise config_wrong(rule["indices"], given, "a list of layers")
-        others, those = rule["values"]
+            raise config_wrong(rule.indices, given, "a list of layers")
+        others, those = rule.values
         return [those if i in given else others for i in range(entries)]
-    if "by" in rule:
-        return [rule["values"].get(str(entry)) for entry in config.get(rule["by"], ())]
-    if "pattern" in rule or "default" in rule:
-        pattern = rule.get("pattern") or rule["default"]
-        return [pattern[i % len(pattern)] for i in range(entries)]
-    if "from" in rule:
+    if rule.by:
+        return [rule.words.get(str(entry)) for entry in config.get(rule.by, ())]
+    if rule.pattern:
+        return [rule.pattern[i % len(rule.pattern)] for i in range(entries)]
+    if rule.start:
         # transformers does so only where every one of these keys is set: a switch without a window does nothing.
-        first = value(config, data, rule["from"]) if all(value(config, data, key) for key in rule["if"]) else entries
+        first = value(config, data, rule.start) if all(value(config, data, key) for key in rule.switches) else entries
         if not isinstance(first, int):
-            raise config_wrong(rule["from"], first, "a whole number")
-        below, above = rule["values"]
+            raise config_wrong(rule.start, first, "a whole number")
+        below, above = rule.values
         return [above if i >= first else below for i in range(entries)]
     return None
 

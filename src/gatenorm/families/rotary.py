@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gatenorm.errors import CriterionError, FamilyError
 from gatenorm.families.family import config_wrong, positive, value
+from gatenorm.families.schema import Family
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,7 @@ class Rotary:
     start: int = 0
 
     @classmethod
-    def of(
-        cls, config: Mapping[str, Any], data: Mapping[str, Any], head_dim: int, kind: str | None = None
-    ) -> Rotary | None:
+    def of(cls, config: Mapping[str, Any], data: Family, head_dim: int, kind: str | None = None) -> Rotary | None:
         """Read it from a config, in the spelling of transformers 4 (``rope_theta``, ``rope_scaling``) or 5
         (``rope_parameters``, by kind of layer where they differ); ``None`` where nothing turns.
 
@@ -44,39 +43,35 @@ class Rotary:
         Raises:
             FamilyError: a base, a fraction or a context that is no number, or parameters that are no object.
         """
-        rule = data["rotary"]
-        if rule is not None and kind in rule.get("by_kind", {}):
-            change = rule["by_kind"][kind]
-            rule = None if change is None else {**rule, **change}
+        rule = data.rotary and data.rotary.by_kind.get(kind or "", data.rotary)
         if rule is None:
             return None
-        scaling = config.get("rope_scaling") or config.get("rope_parameters") or rule.get("default_scaling", {})
+        scaling = config.get("rope_scaling") or config.get("rope_parameters") or rule.default_scaling
         if not isinstance(scaling, Mapping):
             raise config_wrong("rope_scaling or rope_parameters", scaling, "an object")
-        if isinstance(scaling.get(kind), Mapping):
-            scaling = scaling[kind]
-        elif "scaling" in rule:
+        if isinstance(own := scaling.get(kind or ""), Mapping):
+            scaling = own
+        elif not rule.scaled:
             scaling = {}
-        theta = _first(rule["theta"], scaling, config, rule["default_theta"])
-        fraction = _first(rule["fraction"], scaling, config, rule["default_fraction"])
-        turning = None if "dims" not in rule else value(config, data, rule["dims"])
+        theta = _first(rule.theta, scaling, config, rule.default_theta)
+        fraction = _first(rule.fraction, scaling, config, rule.default_fraction)
+        turning = value(config, data, rule.dims) if rule.dims else None
         if turning is not None:
-            fraction = positive(rule["dims"], turning) / head_dim
+            fraction = positive(rule.dims, turning) / head_dim
         if fraction > 1:
-            raise config_wrong(rule["fraction"][0], fraction, "a share of at most 1")
+            raise config_wrong(rule.dims or rule.fraction[0], turning or fraction, "a share of at most 1")
         spans = [
             int(positive(key, source[key]))
             for key in ("original_max_position_embeddings", "max_position_embeddings")
             for source in (scaling, config)
             if source.get(key) is not None
         ]
-        default = data.get("defaults", {}).get("max_position_embeddings")
-        pairs = rule.get("pairs", "half")
+        default = data.defaults.get("max_position_embeddings")
         dims = round(head_dim * fraction) if turning is not None else int(head_dim * fraction)
         if scaling.get("rope_type") == "proportional":
             dims = head_dim  # the fraction says how many of the pairs turn: see `frequencies`
-        start = head_dim - dims if rule.get("place") == "end" else 0
-        return cls(dims, theta, scaling, min(spans, default=default), pairs == "interleaved", start)
+        start = head_dim - dims if rule.place == "end" else 0
+        return cls(dims, theta, scaling, min(spans, default=default), rule.pairs == "interleaved", start)
 
     def partners(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The dimensions of the pairs, each ``[dims / 2]``: the first of them, and the ones that turn with them."""
@@ -161,7 +156,7 @@ class Rotary:
             raise CriterionError("config-wrong", f"rope type {self.kind!r:.40}: {error}") from None
 
 
-def _first(keys: list[str], parameters: Mapping[str, Any], config: Mapping[str, Any], default: float) -> float:
+def _first(keys: Sequence[str], parameters: Mapping[str, Any], config: Mapping[str, Any], default: float) -> float:
     for source in (parameters, config):
         for key in keys:
             if source.get(key) is not None:

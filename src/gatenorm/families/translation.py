@@ -7,8 +7,9 @@ import numpy as np
 
 from gatenorm.checkpoint import Dialect, TensorStore
 from gatenorm.errors import FamilyError, did_you_mean
-from gatenorm.families.family import Data, families, mlp_modules
+from gatenorm.families.family import families, mlp_modules
 from gatenorm.families.rotary import Rotary
+from gatenorm.families.schema import Family
 from gatenorm.records import PRUNED_PREFIX, REMOVE, PrunedRecord, from_json
 
 # Of Llama 3's rule for stretching rotary waves, whose outcome a file may hold as a factor for every wave.
@@ -26,68 +27,58 @@ def translated(checkpoint: TensorStore) -> TensorStore:
     """
     if not checkpoint.dialect:
         return checkpoint
-    known, config = architectures(checkpoint.dialect), checkpoint.config
-    architecture, pruned = str(config["model_type"]), None
-    rules: Data | None = None
+    config, pruned = checkpoint.config, None
     if "gatenorm" in config:
         pruned = from_json(PrunedRecord, config["gatenorm"], f"the record of {checkpoint.path}")
-        # Whatever family was pruned, the file has the names of the one as which it is written.
-        written = {name: families()[one] for name, one in architectures(checkpoint.dialect, "pruned").items()}
-        known = dict.fromkeys(written, pruned.base_model_type)
-        rules = written.get(architecture, {}).get(checkpoint.dialect)
-    if known.get(architecture) not in families():
+    known, architecture = architectures(checkpoint.dialect, pruned=pruned is not None), str(config["model_type"])
+    model_type = pruned.base_model_type if pruned else known.get(architecture, "")
+    if architecture not in known or model_type not in families():
         problem = f"{checkpoint.path} is of architecture {architecture:.80}, which is not known as {checkpoint.dialect}"
         hint = did_you_mean(architecture, known) or "take the checkpoint that it was made from"
         raise FamilyError("family-unknown", problem, expected=", ".join(known), hint=hint)
-    data = families()[known[architecture]]
-    rules = rules or data[checkpoint.dialect]
+    # Whatever family was pruned, the file has the names of the one as which it is written.
+    data, names = families()[model_type], families()[known[architecture]].dialects[checkpoint.dialect]
+    assert names is not None  # or its architecture were not known
     found = checkpoint.translated(
         Dialect(
-            config=rules["config"],
+            names=names,
             given=_given(data, config, pruned),
-            outer=rules["outer"],
-            path=data["block"]["path"],
-            block=rules["block"],
-            interleaved=tuple(rules["interleaved"]),
+            path=data.block.path,
             layers=None if pruned is None else _written(pruned),
-            gain_offset=data["norms"]["gain_offset"],
+            gain_offset=data.norms.gain_offset,
         )
     )
-    if rules["rope_factors"] in found:
-        found.config["rope_scaling"] = _scaling(found, data, rules["rope_factors"])
+    if names.rope_factors in found:
+        found.config["rope_scaling"] = _scaling(found, data, names.rope_factors)
     return found if pruned is None else found.without(_is_stand_in(data, pruned))
 
 
-def architectures(dialect: str, key: str = "architecture") -> dict[str, str]:
-    """What a format calls the architectures that are known, with their families.
-
-    Args:
-        key: ``architecture``, or ``pruned`` for those as which it holds pruned models.
-    """
+def architectures(dialect: str, *, pruned: bool = False) -> dict[str, str]:
+    """What a format calls the architectures that are known, or those as which it holds pruned models, with families."""
     known = {}
     for model_type, data in families().items():
         # A format that has text alone holds no larger model.
-        claimed = None if "tower" in data else _claimed(data, dialect, key)
+        claimed = None if data.tower else _claimed(data, dialect, pruned)
         # What a family inherits, the one that it is like has claimed.
-        if claimed and claimed != _claimed(families().get(data.get("like", ""), {}), dialect, key):
+        if claimed and claimed != _claimed(families().get(data.like), dialect, pruned):
             known[claimed] = model_type
     return dict(sorted(known.items()))
 
 
-def _claimed(data: Data, dialect: str, key: str) -> str | None:
-    rules = data.get(dialect)
-    return str(rules[key]) if isinstance(rules, Mapping) and key in rules else None
+def _claimed(data: Family | None, dialect: str, pruned: bool) -> str | None:
+    names = data.dialects.get(dialect) if data else None
+    return None if names is None else names.pruned if pruned else names.architecture
 
 
-def _given(data: Data, config: Mapping[str, Any], pruned: PrunedRecord | None) -> dict[str, Any]:
-    causal_lm = data["classes"]["causal_lm"]
+def _given(data: Family, config: Mapping[str, Any], pruned: PrunedRecord | None) -> dict[str, Any]:
+    causal_lm = data.classes.causal_lm
     if pruned is None:
-        return {"model_type": data["model_type"], "architectures": [causal_lm]}
+        return {"model_type": data.model_type, "architectures": [causal_lm]}
     replaced = next((edit for edit in pruned.edits if edit.operation != REMOVE), None)
     if replaced is not None:
         problem = f"the file has {replaced.operation} in place of the {replaced.sublayer} of layer {replaced.layer}"
         raise FamilyError("weights-replaced", problem, hint="take the directory that it was exported from")
-    model_type = PRUNED_PREFIX + str(data["model_type"])
+    model_type = PRUNED_PREFIX + data.model_type
     return {"model_type": model_type, "architectures": [f"Gatenorm{causal_lm}"], "gatenorm": config["gatenorm"]}
 
 
@@ -99,16 +90,16 @@ def _written(pruned: PrunedRecord) -> tuple[int, ...]:
     return tuple(layer for layer in range(pruned.layers) if layer not in gone)
 
 
-def _is_stand_in(data: Data, pruned: PrunedRecord) -> Callable[[str], bool]:
+def _is_stand_in(data: Family, pruned: PrunedRecord) -> Callable[[str], bool]:
     """Whether a tensor only makes an engine load the file: it lies where a sublayer is gone, and computes zero."""
-    edits, path = pruned.edits, data["block"]["path"]
-    gone = [(layer, module) for layer in edits.attention for module in data["block"]["attention"]]
+    edits, path = pruned.edits, data.block.path
+    gone = [(layer, module) for layer in edits.attention for module in data.block.attention]
     gone += [(layer, module) for layer in edits.mlp for module in mlp_modules(data)]
     names = tuple(f"{path}.{layer}.{module}." for layer, module in gone)
     return lambda name: name.startswith(names)
 
 
-def _scaling(checkpoint: TensorStore, data: Data, name: str) -> dict[str, Any]:
+def _scaling(checkpoint: TensorStore, data: Family, name: str) -> dict[str, Any]:
     """Factors for every rotary wave as the parameters that they come from, where they are Llama 3's."""
     config, factors = checkpoint.config, checkpoint.float32(name).astype(np.float64)
     plain = Rotary.of({**config, "rope_scaling": None}, data, 2 * len(factors))

@@ -110,10 +110,10 @@ class MomentObserver(Observer):
 
     def __init__(self, layout: Layout, edits: Edits):
         self._layout, self._edits = layout, edits
-        self._attention: str = layout.block["attention"][0]
+        self._attention: str = layout.block.attention[0]
         self._ends = {
-            ATTENTION: layout.norms.get("output") or self._attention,
-            MLP: (layout.block["branch"] or [""])[-1],
+            ATTENTION: layout.norms.output or self._attention,
+            MLP: (layout.block.branch or [""])[-1],
         }
         self._inputs: dict[Edit, deque[torch.Tensor]] = {edit: deque() for edit in edits if inputs(layout, edit)}
         self._updates: dict[Edit, deque[torch.Tensor]] = {edit: deque() for edit in edits}
@@ -140,7 +140,7 @@ class MomentObserver(Observer):
         for edit in self._edits:
             if edit in self._inputs:
                 yield on_entering(self._read_by(edit, blocks), partial(self._see, self._inputs, edit))
-            beside = self._layout.block.get("beside", ()) if edit.sublayer == MLP else ()
+            beside = self._layout.block.beside if edit.sublayer == MLP else ()
             see = partial(self._see, self._updates, edit)
             yield from on_update(blocks[edit.layer], self._ends[edit.sublayer], beside, see)
 

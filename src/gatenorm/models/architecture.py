@@ -170,7 +170,7 @@ class Architecture:
             outer=WeightCount.of(outside),
             around=WeightCount.of(around),
             head=WeightCount.of(head),
-            without_mlp=_idle(layout, gone) if layout.block["branch"] else tuple(attention.keys() | {*gone.attention}),
+            without_mlp=_idle(layout, gone) if layout.block.branch else tuple(attention.keys() | {*gone.attention}),
             replaced={
                 edit: WeightCount.of_operation(edit.operation, layout.width)
                 for edit in gone
@@ -234,7 +234,7 @@ class Architecture:
 
 def _idle(layout: Layout, gone: Edits) -> tuple[int, ...]:
     """The blocks in which nothing but an attention, if that, is left: others have more than attention and MLP."""
-    return () if layout.block.get("rest") else tuple(layer for layer in gone.mlp if layer not in layout.other_mixers)
+    return () if layout.block.rest else tuple(layer for layer in gone.mlp if layer not in layout.other_mixers)
 
 
 def _is_parameter(tensor: TensorSpec) -> bool:
@@ -256,14 +256,10 @@ def _is_lookup(tensor: TensorSpec) -> bool:
 
 def _windows(layout: Layout) -> tuple[dict[int, int | None], bool]:
     """How far the attention of each layer sees, and whether its cache forgets the rest."""
-    config, data, attending = layout.config, layout.data, layout.counted_layers
-    rule = data.get("window")
-    if rule is None or (rule["if"] and not value(config, data, rule["if"])):
+    attending, size = layout.counted_layers, layout.window
+    if size is None:
         return dict.fromkeys(attending), False
-    size = value(config, data, rule["key"])
-    if not isinstance(size, int):
-        return dict.fromkeys(attending), False
-    kinds = _kinds(keep_entries(config, data, len(attending), range(len(attending))))
+    kinds = _kinds(keep_entries(layout.config, layout.data, len(attending), range(len(attending))))
     if kinds is None:  # no list: every layer has the window
         return dict.fromkeys(attending, size), True
     windows = {layer: size if kind in _WINDOWED else None for layer, kind in zip(attending, kinds, strict=True)}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def blocks_of(module: Any, layout: Layout) -> Any:
     """The list of a causal language model's blocks, in their physical order."""
-    return module.get_submodule(layout.block["path"])
+    return module.get_submodule(layout.block.path)
 
 
 def on_entering(module: nn.Module, see: Callable[[torch.Tensor], None]) -> RemovableHandle:

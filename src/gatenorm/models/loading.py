@@ -58,7 +58,7 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
     arguments.setdefault("use_safetensors", True)
     # Left to itself, transformers asks on the terminal whether to run code out of the directory.
     arguments.setdefault("trust_remote_code", False)
-    data = families().get(str(config.get("model_type")).removeprefix(PRUNED_PREFIX), {})
+    data = families().get(str(config.get("model_type")).removeprefix(PRUNED_PREFIX))
     auto = getattr(transformers, auto_classes(data)[0])
     try:
         model, report = auto.from_pretrained(Path(directory), output_loading_info=True, **arguments)

@@ -27,12 +27,12 @@ class Mixture:
     @classmethod
     def of(cls, layout: Layout) -> Mixture | None:
         """That of a family whose MLPs are mixtures; ``None`` where they are dense, or the config does not say."""
-        rule = layout.data.get("mixture")
+        rule = layout.data.mixture
         if not rule:
             return None
         numbers = []
-        for role in ("count", "active"):
-            given = (value(layout.config, layout.data, key) for key in rule[role])
+        for keys in (rule.count, rule.active):
+            given = (value(layout.config, layout.data, key) for key in keys)
             numbers.append(next((number for number in given if type(number) is int and number > 0), None))
         count, active = numbers
         return None if count is None or active is None else cls(count, active)

@@ -74,7 +74,7 @@ class SharedForward:
 
     def _first(self, layout: Layout) -> int:
         """The first block that is trained or edited, or is not the parent's; 0 where anything around blocks is."""
-        inside = layout.block["path"] + "."
+        inside = layout.block.path + "."
         around = {n: p for n, p in self._student.named_parameters() if not n.startswith(inside)}
         if any(p.requires_grad for p in around.values()):
             return 0

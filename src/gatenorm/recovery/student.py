@@ -57,7 +57,7 @@ def load_student(layout: Layout, settings: Settings, device: str) -> Student:
     if settings.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if modules:
-        transposed = bool(layout.roles.get("transposed"))
+        transposed = layout.roles.transposed
         model = merging.with_adapters(plain, modules, settings, transposed=transposed, name=layout.checkpoint.name)
     # Behind the adapters, which freeze whatever was there before them.
     maps = train_maps(plain, layout) if MAPS in settings.targets else {}
@@ -86,7 +86,7 @@ def adapted_modules(model: Any, layout: Layout, targets: Sequence[str]) -> dict[
     Raises:
         RecoveryError: there is no such module.
     """
-    path = layout.block["path"]
+    path = layout.block.path
     modules: dict[str, str] = {}
     for layer, name in _places(model, layout, targets):
         modules[f"{path}.{layer}.{name}"] = layout.tensor(layer, f"{name}.weight")
@@ -101,15 +101,15 @@ def adapted_modules(model: Any, layout: Layout, targets: Sequence[str]) -> dict[
 def _places(model: Any, layout: Layout, targets: Sequence[str]) -> Iterator[tuple[int, str]]:
     from torch import nn
 
-    blocks = model.get_submodule(layout.block["path"])
-    mixture = layout.data.get("mixture")
+    blocks = model.get_submodule(layout.block.path)
+    mixture = layout.data.mixture
     for layer in range(layout.layers):
         if "attention" in targets and layer in layout.attention_layers:
             elsewhere = ("k", "v") if layer in layout.key_sources else ()
             named = layout.at(layer).projections.items()
             yield from ((layer, module) for role, module in named if role not in elsewhere)
         if "mlp" in targets and layer in layout.mlp_layers:
-            for branch in layout.block["branch"]:
+            for branch in layout.block.branch:
                 for name, module in blocks[layer].get_submodule(branch).named_modules(prefix=branch):
                     # Conv1D of GPT-2 is a linear map too; a matrix alone makes none: mixtures choose experts by one.
                     # Llama 4's choose by a linear map that hands back more than its product; Falcon's have a forward of

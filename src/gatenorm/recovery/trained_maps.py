@@ -44,7 +44,7 @@ def train_maps(model: Any, layout: Layout) -> dict[str, Trained]:
     """
     tensors = {}
     for stored, (edit, name, _) in added_tensors(layout, layout.edits).items():
-        path = f"{layout.block['path']}.{edit.layer}.{place(layout.data, edit.sublayer)}"
+        path = f"{layout.block.path}.{edit.layer}.{place(layout.data, edit.sublayer)}"
         operation = model.get_submodule(path)
         if not isinstance(operation, TrainedOperation):
             operation = TrainedOperation(operation)

@@ -9,42 +9,28 @@ from typing import Any
 from gatenorm.checkpoint.code import without_code
 from gatenorm.errors import PlanError
 from gatenorm.families import Layout, counted_layers, keep_entries, mlp_modules
-from gatenorm.families.family import Data, tower_config
+from gatenorm.families.family import tower_config
+from gatenorm.families.schema import Family
 from gatenorm.records import PRUNED_PREFIX, Plan, PrunedRecord, read_json, to_json
 from gatenorm.surgery.operation import operation_named, operation_records, update_source
 
 MODELLING_FILE = Path(__file__).with_name("modeling_gatenorm.py")
+# What is said of blocks for those who read and write files.
+_OF_FILES = ("rest", "by_index", "stored", "base", "paths")
 
 
-def block_description(data: Data) -> dict[str, Any]:
+def block_description(data: Family) -> dict[str, Any]:
     """What a model class must know to build and run a block with edits; JSON-ready."""
-    keys = (
-        "path",
-        "attention",
-        "before",
-        "branch",
-        "after",
-        "dropout",
-        "returns",
-        "multiplier",
-        "mlp_returns",
-        "by_position",
-        "in_place",
-        "beside",
-    )
-    return {key: data["block"][key] for key in keys if key in data["block"]} | {
-        "mlp": list(mlp_modules(data)),
-        "norm": data["norms"]["input"],
-        "parallel": data["shape"] == "parallel",
-    }
+    described = {key: value for key, value in data.block.to_dict().items() if key not in _OF_FILES}
+    own = {"mlp": list(mlp_modules(data)), "norm": data.norms.input, "parallel": data.shape == "parallel"}
+    return described | own
 
 
-def original_keys(data: Data, config: Mapping[str, Any], layers: int) -> dict[str, Any]:
+def original_keys(data: Family, config: Mapping[str, Any], layers: int) -> dict[str, Any]:
     """The keys of an unpruned model's config that speak of its layers, where its blocks are made after their number."""
-    if not data["block"].get("by_index"):
+    if not data.block.by_index:
         return {}
-    key = data["dimensions"]["layers"][0]
-    return {key: layers, **keep_entries(config, data, layers, range(layers))}
+    return {data.dimensions.layers[0]: layers, **keep_entries(config, data, layers, range(layers))}
 
 
 def modelling_source(operations: Iterable[str]) -> str:
@@ -54,16 +40,16 @@ def modelling_source(operations: Iterable[str]) -> str:
     return "\n\n".join([MODELLING_FILE.read_text(encoding="utf-8"), *functions])
 
 
-def own_classes(data: Data) -> dict[str, str]:
+def own_classes(data: Family) -> dict[str, str]:
     """Where transformers finds the classes of a pruned model: in the modelling file of its directory."""
-    classes, module = data["classes"], MODELLING_FILE.stem
-    named = {"AutoConfig": "config", "AutoModel": "model"} | dict.fromkeys(auto_classes(data), "causal_lm")
-    return {auto: f"{module}.Gatenorm{classes[kind]}" for auto, kind in named.items()}
+    named = {"AutoConfig": data.classes.config, "AutoModel": data.classes.model}
+    named |= dict.fromkeys(auto_classes(data), data.classes.causal_lm)
+    return {auto: f"{MODELLING_FILE.stem}.Gatenorm{stock}" for auto, stock in named.items()}
 
 
-def auto_classes(data: Data) -> tuple[str, ...]:
-    """The Auto classes that load a pruned causal LM of this family; the first of them loads a stock one too."""
-    return (*(["AutoModelForImageTextToText"] if "tower" in data else []), "AutoModelForCausalLM")
+def auto_classes(data: Family | None) -> tuple[str, ...]:
+    """The Auto classes that load a pruned causal LM of a family, known or not; the first one loads a stock one too."""
+    return (*(["AutoModelForImageTextToText"] if data and data.tower else []), "AutoModelForCausalLM")
 
 
 def check_prunable(why: str | None, name: str | None = None) -> None:
@@ -84,19 +70,18 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
     check_prunable(layout.refusal(), layout.checkpoint.name)
     whole: dict[str, Any] = without_code(layout.checkpoint.config)
     config: dict[str, Any] = dict(tower_config(layout.data, whole))
-    classes = layout.data["classes"]
 
     before, after = layout.counted_layers, counted_layers(layout.data, layout.layers, plan.edits)
     keep = [position for position, layer in enumerate(before) if layer in after]
     if len(keep) < len(before):
         config.update(keep_entries(config, layout.data, len(before), keep))
-    counts = [key for key in layout.data["dimensions"]["layers"] if key in config]
-    config.update(dict.fromkeys(counts or layout.data["dimensions"]["layers"][:1], len(keep)))
-    tower = layout.data.get("tower", {}).get("config")
-    if tower in whole:
-        config = {**whole, tower: config}
+    counts = [key for key in layout.data.dimensions.layers if key in config]
+    config.update(dict.fromkeys(counts or layout.data.dimensions.layers[:1], len(keep)))
+    tower = layout.data.tower
+    if tower and tower.config in whole:
+        config = {**whole, tower.config: config}
     config["model_type"] = PRUNED_PREFIX + layout.model_type
-    config["architectures"] = [f"Gatenorm{classes['causal_lm']}"]
+    config["architectures"] = [f"Gatenorm{layout.data.classes.causal_lm}"]
     config["auto_map"] = own_classes(layout.data)
     config["gatenorm"] = to_json(
         PrunedRecord(
@@ -120,11 +105,11 @@ def tokenizer_config(layout: Layout) -> dict[str, Any] | None:
     transformers takes the class from ``model_type`` where the file names none, and for some types whatever it names;
     under the ``model_type`` of a pruned model it would tokenise otherwise, without a word.
     """
-    rule, checkpoint, name = layout.data.get("tokenizer"), layout.checkpoint, "tokenizer_config.json"
+    rule, checkpoint, name = layout.data.tokenizer, layout.checkpoint, "tokenizer_config.json"
     config = without_code(read_json(checkpoint.directory / name, name)) if checkpoint.is_own(name) else {}
-    if not rule or (rule["when"] == "undeclared" and config.get("tokenizer_class")):
+    if not rule or (rule.when == "undeclared" and config.get("tokenizer_class")):
         return None
     whole = "tokenizer.json" in checkpoint.companions
-    if not whole and (rule["when"] == "always" or "vocab.json" not in checkpoint.companions):
+    if not whole and (rule.when == "always" or "vocab.json" not in checkpoint.companions):
         return None
-    return {**config, "tokenizer_class": rule["class"]}
+    return {**config, "tokenizer_class": rule.name}

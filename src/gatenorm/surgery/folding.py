@@ -19,7 +19,7 @@ from gatenorm.checkpoint.dtypes import STORAGE_TYPES, from_float32
 from gatenorm.checkpoint.parts import computed
 from gatenorm.errors import PlanError, named
 from gatenorm.families import Layout
-from gatenorm.families.family import Data
+from gatenorm.families.schema import Family
 from gatenorm.records import Edit, Edits
 from gatenorm.surgery.operation import Weights, operation_named
 
@@ -34,30 +34,31 @@ def folds(edits: Edits) -> Edits:
     return Edits(edit for edit in edits if operation_named(edit.operation).folded)
 
 
-def carrier(data: Data, layer: int) -> int:
+def carrier(data: Family, layer: int) -> int:
     """The layer whose MLP carries what is folded of the attention of ``layer``; -1 where there is none."""
-    return layer if data["shape"] == "parallel" else layer - 1
+    return layer if data.shape == "parallel" else layer - 1
 
 
-def carried(data: Data, edits: Edits, layer: int) -> tuple[Edit, ...]:
+def carried(data: Family, edits: Edits, layer: int) -> tuple[Edit, ...]:
     """The edits that are folded into the MLP of one layer."""
     return tuple(edit for edit in folds(edits) if carrier(data, edit.layer) == layer)
 
 
-def changed_layers(data: Data, edits: Edits) -> tuple[int, ...]:
+def changed_layers(data: Family, edits: Edits) -> tuple[int, ...]:
     """The layers whose blocks are others with these edits: those that are edited, and those that carry a fold."""
     return tuple(sorted({*edits.layers, *(carrier(data, edit.layer) for edit in folds(edits))}))
 
 
-def projection(data: Data) -> str:
+def projection(data: Family) -> str:
     """The submodule of a block that is its MLP's output projection."""
-    return str(data["mlp"]["down"])
+    assert data.mlp is not None  # see check_foldable
+    return data.mlp.down
 
 
 def inner_width(layout: Layout, layer: int) -> int:
     """How many hidden units the MLP that carries the attention of ``layer`` has."""
     shape = layout.checkpoint.spec(_stored(layout, layer, "weight")).shape
-    return shape[0 if layout.roles.get("transposed") else 1]
+    return shape[0 if layout.roles.transposed else 1]
 
 
 def has_bias(layout: Layout, layer: int) -> bool:
@@ -65,7 +66,7 @@ def has_bias(layout: Layout, layer: int) -> bool:
     return _stored(layout, layer, "bias") in layout.checkpoint
 
 
-def check_folds(data: Data, before: Edits, new: Edits) -> None:
+def check_folds(data: Family, before: Edits, new: Edits) -> None:
     """Raise PlanError for what cannot be folded into an MLP: the family's MLPs cannot carry it, or the one that would
     is not there.
     """
@@ -81,25 +82,25 @@ def check_folds(data: Data, before: Edits, new: Edits) -> None:
             raise PlanError("fold-without-mlp", problem, field="drop", given=edit.layer)
 
 
-def check_foldable(data: Data, operation: str) -> None:
+def check_foldable(data: Family, operation: str) -> None:
     """Raise PlanError, with the reason, for a folded operation where a family's MLPs cannot carry one."""
     if not operation_named(operation).folded:
         return
     why = None
-    if data["shape"] not in ("sequential", "parallel"):
-        why = f"a norm stands behind the MLPs of {data['shape']} blocks"
-    elif not (data["mlp"] or {}).get("down"):
+    if data.shape not in ("sequential", "parallel"):
+        why = f"a norm stands behind the MLPs of {data.shape} blocks"
+    elif data.mlp is None:
         why = "its MLPs have no single output projection"
     if why:
         raise PlanError(
-            "fold-impossible", f"is not possible in {data['model_type']}: {why}", field="replace", given=operation
+            "fold-impossible", f"is not possible in {data.model_type}: {why}", field="replace", given=operation
         )
 
 
-def as_stored(data: Data, weights: Weights) -> dict[str, Float32]:
+def as_stored(data: Family, weights: Weights) -> dict[str, Float32]:
     """What is added to the projection's ``weight`` and ``bias``, the way round that the family stores them."""
     matrix = weights["matrix"]
-    added = {"weight": matrix.T if data["roles"].get("transposed") else matrix}
+    added = {"weight": matrix.T if data.roles.transposed else matrix}
     return added | ({"bias": weights["bias"]} if "bias" in weights else {})
 
 
@@ -133,7 +134,7 @@ def _changed(checkpoint: TensorStore, name: str, values: Float32) -> NewTensor:
     return NewTensor(name, stored.dtype, stored.shape, (computed(nbytes, make),))
 
 
-def folded_parameters(module: nn.Module, data: Data, weights: Weights) -> dict[str, nn.Parameter]:
+def folded_parameters(module: nn.Module, data: Family, weights: Weights) -> dict[str, nn.Parameter]:
     """What the parameters of a live projection become; those that it has may be shared, and stay as they are.
 
     Raises:

@@ -15,7 +15,8 @@ import torch
 from gatenorm.errors import PlanError
 from gatenorm.families import counted_layers, keep_entries
 from gatenorm.families.differing import key_sources
-from gatenorm.families.family import Data, refusal
+from gatenorm.families.family import refusal
+from gatenorm.families.schema import Family
 from gatenorm.records import Edit, Edits, ModelIdentity, Plan, PrunedRecord, from_json, to_json
 from gatenorm.surgery import modeling_gatenorm as modeling
 from gatenorm.surgery.config import block_description, check_prunable, original_keys, own_classes
@@ -25,7 +26,7 @@ from gatenorm.surgery.planning import check_edits, check_key_sources
 from gatenorm.surgery.registration import register_classes
 
 
-def edit_model(model: Any, edits: Edits, family: Data, weights: Mapping[Edit, Weights] | None = None) -> Any:
+def edit_model(model: Any, edits: Edits, family: Family, weights: Mapping[Edit, Weights] | None = None) -> Any:
     """Edit whole sublayers of a live causal language model; returns the same object, changed in place.
 
     Afterwards the model is what `from_pretrained` on the pruned directory gives: blocks without attention hold their
@@ -115,14 +116,14 @@ def set_weights(replacement: Any, weights: Weights, like: Any) -> None:
         parameter.data = torch.from_numpy(np.array(values, np.float32)).to(like)
 
 
-def _classes(model: Any, family: Data) -> tuple[type, type]:
+def _classes(model: Any, family: Family) -> tuple[type, type]:
     """The configuration class and the model class that the pruned model will have."""
-    stock_name, expected = type(model).__name__.removeprefix(modeling.PREFIX), family["classes"]["causal_lm"]
+    stock_name, expected = type(model).__name__.removeprefix(modeling.PREFIX), family.classes.causal_lm
     if stock_name != expected:
         raise PlanError(
             "model-class-wrong", f"{stock_name} cannot be pruned", expected=f"the causal language model {expected}"
         )
-    config_class: type = getattr(modeling, modeling.PREFIX + family["classes"]["config"])
+    config_class: type = getattr(modeling, modeling.PREFIX + family.classes.config)
     return config_class, getattr(modeling, modeling.PREFIX + expected)
 
 

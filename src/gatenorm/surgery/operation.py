@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gatenorm.errors import PlanError
 from gatenorm.extensions import Extension, extension, extensions
 from gatenorm.families import Layout, mlp_modules
-from gatenorm.families.family import Data
+from gatenorm.families.schema import Family
 from gatenorm.records import ATTENTION, KINDS, MLP, SINGULAR, SUBLAYERS, Edit, Edits, OperationRecord, Sublayer
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
@@ -163,24 +163,24 @@ def participles(edits: Iterable[Edit]) -> str:
     return " or ".join(dict.fromkeys(participle for _, participle in treatments(edits))) or "removed"
 
 
-def place(data: Data, sublayer: Sublayer) -> str:
+def place(data: Family, sublayer: Sublayer) -> str:
     """The submodule of a block under which the tensors of an operation in a sublayer's place are stored."""
-    return str(data["block"]["attention"][0] if sublayer == ATTENTION else mlp_modules(data)[-1])
+    return data.block.attention[0] if sublayer == ATTENTION else mlp_modules(data)[-1]
 
 
-def removed_modules(data: Data, edits: Iterable[Edit]) -> tuple[str, ...]:
+def removed_modules(data: Family, edits: Iterable[Edit]) -> tuple[str, ...]:
     """The stock submodules that a block with these edits, all of one layer, lacks.
 
     Norms that stand on the residual stream itself (OPT's post-norm blocks) belong to neither sublayer, and stay. A norm
     in front of both (Falcon's parallel blocks) goes with the last of them.
     """
     by_sublayer = {edit.sublayer: edit for edit in edits}
-    modules = tuple(data["block"]["attention"]) if ATTENTION in by_sublayer else ()
+    modules = data.block.attention if ATTENTION in by_sublayer else ()
     if MLP in by_sublayer:
-        modules += tuple(data["block"]["branch"]) if modules else mlp_modules(data)
+        modules += data.block.branch if modules else mlp_modules(data)
     attention = by_sublayer.get(ATTENTION)
     if attention is not None and operation_named(attention.operation).normed:
-        modules = tuple(name for name in modules if name != data["norms"]["input"])
+        modules = tuple(name for name in modules if name != data.norms.input)
     return modules
 
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from gatenorm.checkpoint import TensorSpec, open_store
 from gatenorm.checkpoint.companions import SINGLE
 from gatenorm.checkpoint.formats.safetensors.header import write_header
@@ -16,7 +18,7 @@ from gatenorm.checkpoint.quantisation import without_settings
 from gatenorm.errors import FamilyError, PlanError, first_line
 from gatenorm.families import family
 from gatenorm.families.config_keys import unread_keys
-from gatenorm.families.family import Data
+from gatenorm.families.schema import Family, Number
 from gatenorm.files import write_json
 from gatenorm.surgery.config import auto_classes
 
@@ -37,7 +39,7 @@ def can_prove() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
 
 
-def check_loads(directory: Path, data: Data, *, base_only: bool) -> None:
+def check_loads(directory: Path, data: Family, *, base_only: bool) -> None:
     """Refuse a directory that transformers cannot load whole, before it appears.
 
     The loader itself reads names and shapes, renames and joins tensors as it does for the architecture, and puts them
@@ -126,7 +128,7 @@ def assumption(config: Mapping[str, Any], layers: int, assumed: str) -> str:
     return f"{said}: equal on a tiny random model, within {found:.0e} nats"
 
 
-def foreign_keys(config: Mapping[str, Any], data: Data, model_type: str) -> str:
+def foreign_keys(config: Mapping[str, Any], data: Family, model_type: str) -> str:
     """What is said of a config that names code of its own, which is never run, or has keys that nobody reads.
 
     Empty where it does neither. Where keys are not known, transformers' own class is asked too, if it is installed: it
@@ -210,7 +212,7 @@ def difference(config: Mapping[str, Any], layers: int, assumed: str) -> float:
     return float((left - right).abs().nan_to_num(nan=math.inf).max())
 
 
-def tiny_config(config: Mapping[str, Any], layers: int, data: Data) -> dict[str, Any]:
+def tiny_config(config: Mapping[str, Any], layers: int, data: Family) -> dict[str, Any]:
     """The config of a tiny model: that of the checkpoint with other sizes, its lists by layer cut short."""
     small: dict[str, Any] = {}
     for key, given in config.items():
@@ -230,20 +232,20 @@ def tiny_config(config: Mapping[str, Any], layers: int, data: Data) -> dict[str,
             small[key] = min(given, 2)
         else:
             small[key] = given
-    heads, kv_heads = (_given(config, data, name) for name in ("heads", "kv_heads"))
-    sizes = {**_SIZES, "layers": min(layers, _LAYERS), "kv_heads": 4 if kv_heads in (None, heads) else 2}
-    for name, size in sizes.items():
-        keys = data["dimensions"].get(name) or []
-        small.update({key: size for key in keys if isinstance(config.get(key), int)})
-    heads_key = data["dimensions"]["heads"][0]
-    small |= {"vocab_size": _VOCABULARY, heads_key: 4, "model_type": config["model_type"]}
+    keys = {name: _keys(number) for name, number in structs.asdict(data.dimensions).items()}
+    given = {name: next((config[key] for key in keys[name] if config.get(key) is not None), None) for name in keys}
+    few = 4 if given["kv_heads"] in (None, given["heads"]) else 2
+    for name, size in {**_SIZES, "layers": min(layers, _LAYERS), "kv_heads": few}.items():
+        small.update({key: size for key in keys[name] if isinstance(config.get(key), int)})
+    small |= {"vocab_size": _VOCABULARY, keys["heads"][0]: 4, "model_type": config["model_type"]}
     for key in ("architectures", "auto_map", "quantization_config", "gatenorm"):
         small.pop(key, None)
     return small
 
 
-def _given(config: Mapping[str, Any], data: Data, name: str) -> Any:
-    return next((config[key] for key in data["dimensions"][name] if config.get(key) is not None), None)
+def _keys(number: Number) -> list[str]:
+    """The single keys that a number may come from."""
+    return [] if isinstance(number, int) else [key for key in number if isinstance(key, str)]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-from gatenorm.families import classes, families
+from gatenorm.families import families
 from gatenorm.surgery.config import own_classes
 
 _MODELING = "gatenorm.surgery.modeling_gatenorm"
@@ -29,10 +29,10 @@ def register() -> None:
 def register_types() -> None:
     """Register ``gatenorm_<type>`` with Transformers' Auto classes for every family that it knows."""
     auto = importlib.import_module("transformers.models.auto.configuration_auto")
-    for base, (config_name, _, _) in classes().items():
+    for base, family in families().items():
         model_type = f"gatenorm_{base}"
         if base in auto.CONFIG_MAPPING_NAMES and model_type not in auto.CONFIG_MAPPING:
-            auto.CONFIG_MAPPING.register(model_type, LazyConfigClass(f"Gatenorm{config_name}", model_type))
+            auto.CONFIG_MAPPING.register(model_type, LazyConfigClass(f"Gatenorm{family.classes.config}", model_type))
 
 
 def register_classes(config_class: Any) -> None:
@@ -48,7 +48,7 @@ def register_adapter_targets() -> None:
     """Give PEFT's methods the same default target modules for ``gatenorm_<type>`` as for the stock type."""
     for name, table in vars(importlib.import_module("peft.utils.constants")).items():
         if name.startswith("TRANSFORMERS_MODELS_TO_") and isinstance(table, dict):
-            for base in classes().keys() & table.keys():
+            for base in families().keys() & table.keys():
                 table.setdefault(f"gatenorm_{base}", table[base])
 
 

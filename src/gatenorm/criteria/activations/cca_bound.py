@@ -57,9 +57,9 @@ class _JointMoments(Observer):
 
     def __init__(self, layout: Layout, layers: Sequence[int]):
         self._layers = layers
-        self._attention: str = layout.block["attention"][0]
+        self._attention: str = layout.block.attention[0]
         self._factor = layout.branch_factor(ATTENTION)
-        self._end: str = layout.norms.get("output") or self._attention
+        self._end: str = layout.norms.output or self._attention
         self._stream: dict[int, torch.Tensor] = {}
         self._input: dict[int, torch.Tensor] = {}
         self._sums: dict[int, list[Any]] = {layer: [0] * 6 for layer in layers}

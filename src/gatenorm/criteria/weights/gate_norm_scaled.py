@@ -31,7 +31,7 @@ def gate_norm_scaled(weights: AttentionWeights, backend: Backend) -> Float64:
         largest_k = np.repeat(_largest(gain_k, lay.kv_heads, lay.head_dim), lay.heads // lay.kv_heads)
         bound: Float64 = scale * float(np.sqrt(gain_q.size * gain_k.size)) * largest_q * largest_k
         return bound
-    gain = _gain(weights, "input").astype(np.float32) if lay.norms.get("input") else None
+    gain = _gain(weights, "input").astype(np.float32) if lay.norms.input else None
     norms: Float64 = scale * paired_norms(backend.head_grams(weights.q, gain), backend.head_grams(weights.k, gain))
     return norms
 
@@ -39,7 +39,7 @@ def gate_norm_scaled(weights: AttentionWeights, backend: Backend) -> Float64:
 def _gain(weights: AttentionWeights, norm: str) -> Float64:
     gain = weights.gain(norm)
     if gain is None:
-        name = weights.layout.tensor(weights.layer, f"{weights.layout.norms[norm]}.weight")
+        name = weights.layout.tensor(weights.layer, f"{weights.layout.norms.module(norm)}.weight")
         problem = f"gate-norm-scaled needs the gain of the {norm} norm, and the checkpoint has no tensor {name}"
         raise CriterionError("gain-missing", problem)
     return gain.astype(np.float64)

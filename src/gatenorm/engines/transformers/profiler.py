@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from gatenorm.families.schema import Block
+
 
 @dataclass(frozen=True)
 class PassTimes:
@@ -91,7 +93,7 @@ class Recorder:
 
 
 @contextmanager
-def recording(model: Any, block: Mapping[str, Any], drop: tuple[int, ...]) -> Iterator[Recorder]:
+def recording(model: Any, block: Block, drop: tuple[int, ...]) -> Iterator[Recorder]:
     """Hooks on the blocks of ``model`` while the context lasts.
 
     Args:
@@ -99,10 +101,10 @@ def recording(model: Any, block: Mapping[str, Any], drop: tuple[int, ...]) -> It
         block: the family's description of a block: its ``path`` and the modules of attention and branch.
         drop: original numbers of the layers without attention.
     """
-    blocks = list(model.get_submodule(block["path"]))
+    blocks = list(model.get_submodule(block.path))
     recorder = Recorder(Watch(model.device), len(blocks), drop)
     # In a post-norm block some norms stand on the stream itself and stay: they are the MLP's.
-    others = (*block["before"], *block["branch"], *block["after"])
+    others = (*block.before, *block.branch, *block.after)
     with ExitStack() as hooks:
 
         def around(module: Any, layer: int, part: str) -> None:
@@ -111,7 +113,7 @@ def recording(model: Any, block: Mapping[str, Any], drop: tuple[int, ...]) -> It
 
         for layer, one in enumerate(blocks):
             around(one, layer, "block")
-            for part, names in (("attention", block["attention"]), ("mlp", others)):
+            for part, names in (("attention", block.attention), ("mlp", others)):
                 for name in names:
                     if hasattr(one, name):
                         around(getattr(one, name), layer, part)

@@ -93,7 +93,7 @@ def hidden(layout: Layout, layer: int) -> int:
     """How wide the MLP of that layer is written."""
     if layer not in layout.mlp_layers:
         return NO_MLP
-    return layout.checkpoint.spec(layout.tensor(layer, f"{layout.data['mlp']['up']}.weight")).shape[0]
+    return layout.checkpoint.spec(layout.tensor(layer, f"{layout.mlp.up}.weight")).shape[0]
 
 
 class _Writer:
@@ -127,7 +127,7 @@ class _Writer:
 
     def _replaced(self, layer: int, block: str) -> Iterator[Tensor]:
         lay = self.layout
-        norm = f"{lay.norms['input']}.weight"
+        norm = f"{lay.norms.input}.weight"
         if lay.tensor(layer, norm) in lay.checkpoint:
             yield self._of_layer(layer, f"{block}.attn_norm.weight", norm, (lay.width,))
         for one in export_entries(lay, FORM, layer)[ATTENTION][1]:
@@ -140,26 +140,26 @@ class _Writer:
         lay = self.layout
         q, kv = lay.heads * lay.head_dim, lay.kv_heads * lay.head_dim
         position = self.kept.index(layer)
-        yield self._of_layer(layer, f"{block}.attn_norm.weight", f"{lay.norms['input']}.weight", (lay.width,))
+        yield self._of_layer(layer, f"{block}.attn_norm.weight", f"{lay.norms.input}.weight", (lay.width,))
         parts = (("q", q, True, False), ("k", kv, True, False), ("v", kv, False, more_bits(position, len(self.kept))))
         for role, rows, turned, more in parts:
-            name, source = f"{block}.attn_{role}", lay.roles[role]
+            name, source = f"{block}.attn_{role}", lay.projections[role]
             yield self._of_layer(layer, f"{name}.weight", f"{source}.weight", (rows, lay.width), turned, more)
             if lay.tensor(layer, f"{source}.bias") in lay.checkpoint:
                 yield self._of_layer(layer, f"{name}.bias", f"{source}.bias", (rows,), turned)
-        yield self._of_layer(layer, f"{block}.attn_output.weight", f"{lay.roles['o']}.weight", (lay.width, q))
-        if lay.tensor(layer, f"{lay.roles['o']}.bias") in lay.checkpoint:
-            yield self._of_layer(layer, f"{block}.attn_output.bias", f"{lay.roles['o']}.bias", (lay.width,))
+        yield self._of_layer(layer, f"{block}.attn_output.weight", f"{lay.roles.o}.weight", (lay.width, q))
+        if lay.tensor(layer, f"{lay.roles.o}.bias") in lay.checkpoint:
+            yield self._of_layer(layer, f"{block}.attn_output.bias", f"{lay.roles.o}.bias", (lay.width,))
 
     def _mlp(self, layer: int, place: int) -> Iterator[Tensor]:
-        lay, block, mlp, inner = self.layout, f"blk.{place}", self.layout.data["mlp"], hidden(self.layout, layer)
+        lay, block, mlp, inner = self.layout, f"blk.{place}", self.layout.mlp, hidden(self.layout, layer)
         # The branch is its norm, then the MLP: `block` names them in the order in which they run.
-        norm = lay.block["branch"][0]
+        norm = lay.block.branch[0]
         more = more_bits(place, len(self.written))
         yield self._of_layer(layer, f"{block}.ffn_norm.weight", f"{norm}.weight", (lay.width,))
-        yield self._of_layer(layer, f"{block}.ffn_gate.weight", f"{mlp['gate']}.weight", (inner, lay.width))
-        yield self._of_layer(layer, f"{block}.ffn_up.weight", f"{mlp['up']}.weight", (inner, lay.width))
-        yield self._of_layer(layer, f"{block}.ffn_down.weight", f"{mlp['down']}.weight", (lay.width, inner), more=more)
+        yield self._of_layer(layer, f"{block}.ffn_gate.weight", f"{mlp.gate}.weight", (inner, lay.width))
+        yield self._of_layer(layer, f"{block}.ffn_up.weight", f"{mlp.up}.weight", (inner, lay.width))
+        yield self._of_layer(layer, f"{block}.ffn_down.weight", f"{mlp.down}.weight", (lay.width, inner), more=more)
 
     def _zero_mlp(self, block: str) -> Iterator[Tensor]:
         width = self.layout.width

@@ -106,7 +106,7 @@ def _product(layout: Layout, name: str, exported: Exported) -> Replacement:
 
 def _norm(layout: Layout, layer: int, place: int, name: str) -> Iterator[Replacement]:
     """The norm in front of an attention that was replaced, where the operation reads its output."""
-    if (gain := layout.tensor(layer, f"{layout.norms['input']}.weight")) in layout.checkpoint:
+    if (gain := layout.tensor(layer, f"{layout.norms.input}.weight")) in layout.checkpoint:
         yield _taken(layout, f"model.layers.{place}.{name}.weight", gain)
 
 
@@ -119,12 +119,12 @@ def zero_attention(layout: Layout) -> tuple[int, ...]:
 def biased(layout: Layout) -> bool:
     """Whether the attention has biases."""
     first = layout.attention_layers[0]
-    return any(layout.tensor(first, f"{layout.roles[role]}.bias") in layout.checkpoint for role in _PROJECTIONS)
+    return any(layout.tensor(first, f"{layout.projections[role]}.bias") in layout.checkpoint for role in _PROJECTIONS)
 
 
 def mlp_width(layout: Layout, layer: int) -> int:
     """The hidden units of the MLP in the source, of a layer that has one."""
-    return layout.checkpoint.spec(layout.tensor(layer, f"{layout.data['mlp']['gate']}.weight")).shape[0]
+    return layout.checkpoint.spec(layout.tensor(layer, f"{layout.mlp.gate}.weight")).shape[0]
 
 
 def widened(width: int) -> int:
@@ -142,17 +142,17 @@ def ffn_mult(width: int, model_width: int) -> float:
 
 
 def _attention_modules(layout: Layout) -> list[_Module]:
-    projections = [_Module(f"self_attn.{role}_proj", layout.roles[role]) for role in _PROJECTIONS]
-    return [_Module("input_layernorm", layout.norms["input"]), *projections]
+    projections = [_Module(f"self_attn.{role}_proj", layout.projections[role]) for role in _PROJECTIONS]
+    return [_Module("input_layernorm", str(layout.norms.input)), *projections]
 
 
 def _mlp_modules(layout: Layout) -> list[_Module]:
-    mlp = layout.data["mlp"]
+    mlp = layout.mlp
     return [
-        _Module("post_attention_layernorm", layout.block["branch"][0]),
-        _Module("mlp.gate_proj", mlp["gate"], widened=0),
-        _Module("mlp.up_proj", mlp["up"], widened=0),
-        _Module("mlp.down_proj", mlp["down"], widened=1),
+        _Module("post_attention_layernorm", layout.block.branch[0]),
+        _Module("mlp.gate_proj", str(mlp.gate), widened=0),
+        _Module("mlp.up_proj", mlp.up, widened=0),
+        _Module("mlp.down_proj", mlp.down, widened=1),
     ]
 
 

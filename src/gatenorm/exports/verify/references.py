@@ -135,8 +135,8 @@ def silenced(source: Layout, expected: Layout, engine: Engine, near: Path) -> It
 
 def _parts(source: Layout, edits: Edits) -> Iterator[Part]:
     checkpoint, path, done = source.checkpoint, source.checkpoint.path, 0
-    modules = [source.tensor(layer, source.roles["o"]) for layer in edits.attention]
-    modules += [source.tensor(layer, source.data["mlp"]["down"]) for layer in edits.mlp]
+    modules = [source.tensor(layer, source.roles.o) for layer in edits.attention]
+    modules += [source.tensor(layer, source.mlp.down) for layer in edits.mlp]
     names = [f"{module}.{what}" for module in modules for what in ("weight", "bias")]
     # Whatever the type, zero bytes are zeros: blocks have a scale, which is zero then.
     ranges = (checkpoint.byte_range(name) for name in names if name in checkpoint)

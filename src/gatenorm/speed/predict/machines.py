@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from gatenorm.engines import Setting
 from gatenorm.engines.transformers.profiler import recording
 from gatenorm.errors import EvaluationError
+from gatenorm.families import families
 from gatenorm.models.threads import threads
 from gatenorm.records.machine import Machine
 from gatenorm.records.serialization import from_json
@@ -147,13 +148,6 @@ def _best(run: Callable[[], object], budget: float, wait: Callable[[], None] = _
 
 
 _LAYERS, _STEPS = 4, 40
-_BLOCK = {
-    "path": "model.layers",
-    "attention": ("self_attn", "input_layernorm"),
-    "before": (),
-    "branch": ("post_attention_layernorm", "mlp"),
-    "after": (),
-}
 
 
 def with_overheads(machine: Machine, dtype: str, device: str = "cpu") -> Machine:
@@ -199,7 +193,7 @@ def _measured(dtype: Any) -> dict[str, float]:
     stream = torch.zeros(1, 1, 32, dtype=dtype)
     with torch.inference_mode():
         for _ in range(_STEPS):
-            with recording(model, _BLOCK, ()) as recorder:
+            with recording(model, families()["llama"].block, ()) as recorder:
                 begin = recorder.watch.read()
                 cache = model(token, past_key_values=cache, use_cache=True, logits_to_keep=1).past_key_values
                 step = recorder.profile(begin, recorder.watch.read())

@@ -39,7 +39,7 @@ class GgufModel(GgufStore):
         if _EMBEDDING not in self.specs:
             raise CheckpointError("gguf-no-model", f"{path} has no {_EMBEDDING}: is it a language model?")
         self._head_dim = _head_dim(self.metadata)
-        if dialect.interleaved and self._head_dim % 2:
+        if dialect.names.interleaved and self._head_dim % 2:
             raise CheckpointError("gguf-no-model", f"{path} has heads of {self._head_dim} dimensions, an odd number")
         self._gain_offset = dialect.gain_offset
         self._interleaved: set[str] = set()
@@ -79,7 +79,7 @@ class GgufModel(GgufStore):
 
     def _name(self, stored: str, dialect: Dialect) -> str:
         block = _BLOCK.fullmatch(stored)
-        names, own = (dialect.block, block[2]) if block else (dialect.outer, stored)
+        names, own = (dialect.names.block, block[2]) if block else (dialect.names.outer, stored)
         module, dot, parameter = own.rpartition(".")
         if own in names:
             name = names[own]
@@ -92,7 +92,7 @@ class GgufModel(GgufStore):
             if dialect.layers is not None and place < len(dialect.layers):
                 place = dialect.layers[place]
             name = f"{dialect.path}.{place}.{name}"
-        if block and module in dialect.interleaved:
+        if block and module in dialect.names.interleaved:
             self._interleaved.add(name)
         return name
 
@@ -125,7 +125,7 @@ def _config(store: GgufStore, dialect: Dialect, head_dim: int) -> Iterator[tuple
         if key.startswith(architecture)
     }
     yield from dialect.given.items()
-    for key, own in dialect.config.items():
+    for key, own in dialect.names.config.items():
         if own in left:
             yield key, left.pop(own)
     yield "vocab_size", store.spec(_EMBEDDING).shape[0]

@@ -6,7 +6,7 @@ text there, so nothing is imported that a model does not need.
 
 from importlib.util import find_spec
 
-from gatenorm.families import classes
+from gatenorm.families import families
 from gatenorm.surgery.registration import register_types
 
 _TRANSFORMERS = "gatenorm.engines.vllm.plugin.transformers_backend:TransformersForCausalLM"
@@ -28,7 +28,7 @@ def register() -> None:
     register_types()
     supported = set(ModelRegistry.get_supported_archs())
     if "TransformersForCausalLM" in supported:
-        for _, _, causal_lm in classes().values():
-            ModelRegistry.register_model(f"Gatenorm{causal_lm}", _TRANSFORMERS)
+        for family in families().values():
+            ModelRegistry.register_model(f"Gatenorm{family.classes.causal_lm}", _TRANSFORMERS)
     if "DeciLMForCausalLM" in supported:
         ModelRegistry.register_model("DeciLMForCausalLM", _NEMOTRON_NAS)
