@@ -90,10 +90,15 @@ def test_random_draws_are_a_band(found: Reproduction):
     draws = [line.perplexity[2] for line in found.band]
     band = found.figures["perplexity/random/2"]
     assert (band.low, band.high) == (min(draws), max(draws))
-    assert band.value == pytest.approx(sum(draws) / 2)
+    assert band.value == pytest.approx(math.sqrt(draws[0] * draws[1]))
     base = found.figures["perplexity/unpruned/0"].value
     rise = found.figures["rise/gate-norm/2"].value
-    assert found.figures["beats/gate-norm/2"].value == sum(math.log(draw / base) > rise for draw in draws) / 2
+    beats = found.figures["beats/gate-norm/2"]
+    hits = sum(math.log(draw / base) > rise for draw in draws)
+    assert beats.value == hits / 2
+    # The exact ends of a proportion of two: 1 - 0.025^(1/2), and what is left and right of one half.
+    ends = {0: (0.0, 0.841886), 1: (0.012579, 0.987421), 2: (0.158114, 1.0)}
+    assert (beats.low, beats.high) == pytest.approx(ends[hits], abs=1e-6)
     assert not any(name.startswith(("rise/random 0", "perplexity/random 1")) for name in found.figures)
 
 

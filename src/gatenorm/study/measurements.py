@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, geometric_mean
 from typing import Any
 
 from gatenorm import api
@@ -108,8 +108,9 @@ def _bound(bench: Workbench, results: Results, protocol: Mapping[str, Any]) -> N
 def removal(asked: Removal, bench: Workbench, results: Results) -> None:
     """Of every evaluation its figures by criterion and count; ``rise`` is that of the loss, in nats a token.
 
-    A random figure is the mean over the draws, its ends the least and the largest of them; ``beats`` is the share of
-    draws that raise the loss more than a criterion does: a few draws without a vital layer make their mean say little.
+    A random figure is the mean over the draws (of perplexities that of the mean loss), its ends the least and the
+    largest of them. ``beats`` is the share of draws that raise the loss more than a criterion does, with the interval
+    that so few draws leave: a few of them without a vital layer make their mean say little.
     """
     protocol = {"evaluations": [f"{one.task}, limit {one.limit}" for one in asked.evaluations]}
     with results.part("removal", bench, protocol):
@@ -139,16 +140,27 @@ def _merge_draws(draws: Sequence[str], counts: Sequence[int], results: Results) 
         parts = {split(name): figure.value for name, figure in results.figures.items()}
         rises = {ranking: value for (what, ranking, at), value in parts.items() if (what, at) == ("rise", str(count))}
         for ranking in (name for name in rises if name not in draws):
-            results.add("beats", ranking, count, fmean(float(rises[draw] > rises[ranking]) for draw in draws))
+            results.add(
+                "beats", ranking, count, _share(sum(rises[draw] > rises[ranking] for draw in draws), len(draws))
+            )
         for what in dict.fromkeys(name.partition("/")[0] for name in list(results.figures)):
             names = [f"{what}/{name}/{count}" for name in draws]
             known = [one.value for name in names if (one := results.figures.pop(name, None)) is not None]
             if known:
-                results.add(what, RANDOM, count, Figure(value=fmean(known), low=min(known), high=max(known)))
+                mean = geometric_mean(known) if what == "perplexity" else fmean(known)
+                results.add(what, RANDOM, count, Figure(value=mean, low=min(known), high=max(known)))
             items = [own for name in names if (own := results.items.pop(name, None)) is not None]
             if items:
                 merged = ((fmean(value for value, _ in column), column[0][1]) for column in zip(*items, strict=True))
                 results.items[f"{what}/{RANDOM}/{count}"] = tuple(merged)
+
+
+def _share(hits: int, of: int) -> Figure:
+    """A share with the exact 95% interval of a proportion (Clopper and Pearson, 1934)."""
+    from scipy.stats import binomtest
+
+    ends = binomtest(hits, of).proportion_ci(0.95)
+    return Figure(value=hits / of, low=float(ends.low), high=float(ends.high))
 
 
 def _perplexity(records: Sequence[Evidence]) -> float:
