@@ -13,8 +13,13 @@ class LineProcess:
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None):
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
-        self.process = subprocess.Popen([sys.executable, *arguments], env=environment, **pipes)
+        self.process: subprocess.Popen[bytes] = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+        )
 
     def ask(self, question: str) -> str:
         """Its line of answer to a line; empty where it has ended."""
