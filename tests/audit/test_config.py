@@ -349,6 +349,14 @@ def test_what_another_package_declares_of_its_evaluation_is_all_that_an_audit_ne
     assert asked_by("zeroshot").words() == "set evaluation.zeroshot to a directory, or to hub"
 
 
+@pytest.mark.parametrize("asked", [{"zeroshot": "hub"}, {"texts": ("wikitext2",)}, {"refusal": "items.jsonl"}])
+def test_what_is_asked_of_a_model_that_cannot_be_run_is_refused(asked: dict[str, Any]):
+    with errors.refused("model-cannot-run", "", EvaluationError):
+        evaluations(open_model("demo"), Evaluation(**asked), runs=False)
+    planned, missing = evaluations(open_model("demo"), Evaluation(refusal="packaged"), runs=False)
+    assert (planned, [gap.what for gap in missing]) == ([], ["everything that needs the model to run"])
+
+
 def test_a_file_may_be_called_like_a_value_of_another_key(tiny_models: Any, tmp_path: Path):
     with errors.refused("data-missing", "data", EvaluationError) as caught:
         evaluations(open_model(tiny_models("llama-mha")), Evaluation(domain="packaged"), runs=True)

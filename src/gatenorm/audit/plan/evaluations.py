@@ -82,7 +82,7 @@ def evaluations(
         EvaluationError, MissingExtraError: data that are missing or do not serve, before any work.
     """
     if not runs:
-        if settings.others or any(_names_data(task, settings) for task in audited_tasks()):
+        if settings.others or any(_is_asked_for(task, settings) for task in audited_tasks()):
             problem = f"{layout.checkpoint.name} cannot be run, so nothing can be evaluated on it"
             raise EvaluationError("model-cannot-run", problem)
         why = "the checkpoint holds no whole model, or PyTorch is not installed"
@@ -112,6 +112,12 @@ def asked_by(name: str) -> Setting:
 
 def _asks(task: Task) -> Setting:
     return Setting(f"evaluation.{task.audit.key}", task.audit.values)
+
+
+def _is_asked_for(task: Task, settings: Evaluation) -> bool:
+    """Whether a key is set that is empty by default, or names a file."""
+    value, default = (getattr(some, task.audit.key) for some in (settings, Evaluation()))
+    return bool(value) and (not default or _names_data(task, settings))
 
 
 def _names_data(task: Task, settings: Evaluation) -> bool:
