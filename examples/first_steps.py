@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import gatenorm
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 
 
 def main(model: str = "demo", text: str = "") -> None:
@@ -29,7 +29,7 @@ def main(model: str = "demo", text: str = "") -> None:
 
         # The built-in model is judged by stories in its own language, other models by the text that was given.
         task = "perplexity" if text else "stories"
-        found = gatenorm.evaluate(pruned, task, text or (), baseline=model, request=Request(limit=4))
+        found = gatenorm.evaluate(pruned, task, text or (), baseline=model, request=TaskOptions(limit=4))
         for record in found:
             for name, value in record.numbers().items():
                 if name == "perplexity":

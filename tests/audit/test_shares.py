@@ -6,8 +6,8 @@ import pytest
 from msgspec import structs
 
 import gatenorm
-from gatenorm.audit.judge.selection import audited
 from gatenorm.audit.judge.verdict import verdict
+from gatenorm.audit.output.audited_variant import audited
 from gatenorm.audit.plan.config import Budgets
 from gatenorm.audit.plan.variants import Budget, budgets, planned_variant
 from gatenorm.cli.tables.audit import _picture
