@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import shutil
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from gatenorm.demo.package import MODEL
 from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.families import Layout
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 from gatenorm.records import Edits
 from gatenorm.records.evidence import Figure, Harness, Measurements
 from gatenorm.records.serialization import from_json, to_json
@@ -224,3 +225,26 @@ def test_a_task_without_a_share_of_right_answers_gives_no_figure():
     record = Harness(name="translation", metrics={"bleu": Figure(value=30.0)}, count=4)
     _figures("gate-norm", 2, [record], [record], results)
     assert results.figures == {}
+
+
+def test_trainings_are_counted_and_reported_step_by_step(tmp_path: Path):
+    path = tmp_path / "recovery.yaml"
+    path.write_text("""
+title: two budgets
+model: demo
+calibration: {source: generic}
+recovery: {counts: [1, 2], steps: 2, batch: 1, length: 32}
+claims: [{says: it works, figure: boundary/gate-norm/perplexity, above: 1}]
+""")
+    text = tmp_path / "held-out.txt"
+    text.write_text("A sentence of a text that is held out from training. " * 40)
+    options, told = Options(data=str(text), state=tmp_path / "state"), []
+
+    def bars(what: str, unit: str) -> AbstractContextManager[Progress]:
+        return nullcontext(lambda done, total: told.append((what, done, total)))
+
+    (made,) = reproduce(str(path), options, bars).parts
+    assert (made.runs, made.kept) == (2, 0)
+    assert [one for one in told if one[0] == "training"] == [("training", done, 4) for done in (1, 2, 3, 4)]
+    (again,) = reproduce(str(path), options).parts
+    assert (again.runs, again.kept) == (0, 2)

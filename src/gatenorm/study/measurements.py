@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean, geometric_mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gatenorm import api
 from gatenorm.analysis.agreement import agree
@@ -24,6 +24,9 @@ from gatenorm.results.hashes import code_sha256, digest
 from gatenorm.study.recipe import Rankings, Recovery, Removal, Speed
 from gatenorm.study.record import RANDOM, Part, split
 from gatenorm.study.workbench import Workbench
+
+if TYPE_CHECKING:
+    from gatenorm.recovery.training import Report
 
 UNPRUNED = "unpruned"
 
@@ -252,8 +255,18 @@ def recovery(asked: Recovery, bench: Workbench, results: Results) -> None:
         results.part("recovery", bench, {"trained on": train, **to_json(asked), "dtype": settings.dtype}),
         bench.bars("training", "steps") as progress,
     ):
-        how: dict[str, Any] = {"settings": settings, "held_out": held_out, "progress": progress, **measured}
+        trained: list[str] = []
+        total = len(shares) * len(asked.criteria) * settings.steps
+
+        def report(variant: str) -> Report:
+            before = len(trained) * settings.steps
+            trained.append(variant)
+            return lambda step: progress(before + step.step, total)
+
+        how: dict[str, Any] = {"settings": settings, "held_out": held_out, "report": report, **measured}
         found = api.recovery_study(layout, where, train, shares, asked.criteria, **how)
+        bench.made += len(trained)
+        bench.kept += len(found.variants) - len(trained)
     results.add("recovered", UNPRUNED, 0, found.dense.held_out)
     for task, accuracy in found.dense.tasks.items():
         results.add(f"{task} recovered", UNPRUNED, 0, accuracy)
