@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,22 @@ def test_tokenizer_and_weights_come_out_of_one_file(tmp_path: Path):
         np.testing.assert_allclose(own.float32(name), theirs.float32(name), atol=0.02)
     own_words, their_words = map(transformers.AutoTokenizer.from_pretrained, (tmp_path / "out", source))
     assert own_words(_TEXT)["input_ids"] == their_words(_TEXT)["input_ids"]
+
+
+def test_what_lies_beside_a_file_is_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file, ran = tmp_path / "model.gguf", tmp_path / "ran"
+    writer.write(open_model(gguf_models.write("mistral", tmp_path / "source")), file, dtype="q8_0")
+    (tmp_path / "evil.py").write_text(
+        f"open({str(ran)!r}, 'w')\nfrom transformers import PreTrainedTokenizerFast\n"
+        "class Evil(PreTrainedTokenizerFast): pass\n"
+    )
+    settings = {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}, "tokenizer_class": "Evil"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    gatenorm.convert(file, tmp_path / "out")
+    assert not ran.exists()
+    assert not [*(tmp_path / "out").glob("*.py")]
+    assert "auto_map" not in json.loads((tmp_path / "out/tokenizer_config.json").read_text())
 
 
 def test_what_is_no_directory_of_its_family_is_refused(tiny_models: TinyModels, tmp_path: Path):

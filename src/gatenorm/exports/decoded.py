@@ -4,6 +4,7 @@ A GGUF file and its tokenizer, or a directory with quantised weights. Memory sta
 a time.
 """
 
+import tempfile
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -93,7 +94,11 @@ def _write_tokenizer(file: Path, target: Path) -> None:
     with needing("reading the tokenizer of a GGUF file", "transformers", "torch"):
         from transformers import AutoTokenizer
     try:
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(target)
+        # From a directory of its own: transformers also reads the settings, and the code, that lie beside a file.
+        with tempfile.TemporaryDirectory() as alone:
+            (Path(alone) / file.name).symlink_to(file.resolve())
+            loaded = AutoTokenizer.from_pretrained(alone, gguf_file=file.name, trust_remote_code=False)
+        loaded.save_pretrained(target)
     except Exception as error:  # whatever classes of other people raise
         raise CheckpointError(
             "tokenizer-unreadable", f"transformers cannot read the tokenizer of {file}: {first_line(error):.200}"
