@@ -276,7 +276,7 @@ def test_an_openai_compatible_server_answers_as_transformers_does(python: str, d
     prompt = "First came Anna Fox."
     with server(python, demo, tmp_path / "server.log") as address:
         body = {"model": "pruned", "prompt": prompt, "max_tokens": 24, "temperature": 0}
-        request = urllib.request.TaskOptions(
+        request = urllib.request.Request(
             f"{address}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=120) as answer:
