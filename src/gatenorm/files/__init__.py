@@ -19,6 +19,7 @@ from gatenorm.files.writing import (
     new_output as new_output,
     remove_partials as remove_partials,
     replacing as replacing,
+    scratch_directory as scratch_directory,
     write_bytes as write_bytes,
     write_errors as write_errors,
     write_json as write_json,

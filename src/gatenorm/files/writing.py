@@ -158,6 +158,20 @@ def new_output(out: Path) -> Iterator[Path]:
         (temporary / out.name).rename(out)
 
 
+@contextmanager
+def scratch_directory(out: Path, needed: int = 0) -> Iterator[Path]:
+    """A temporary directory beside ``out`` that is deleted at the end, or by the next one of that name.
+
+    Args:
+        needed: bytes that must be free on the disk.
+
+    Raises:
+        OutputError: the disk lacks space, or writing fails.
+    """
+    with _partial_directory(out, needed) as temporary:
+        yield temporary
+
+
 def remove_partials(directory: Path) -> None:
     """Delete what killed processes left half written in ``directory``."""
     for path in directory.glob(f".*{_PARTIAL[1:]}*"):

@@ -58,10 +58,13 @@ def main() -> None:
         server = xllamacpp.Server(parameters(asked))
     except (RuntimeError, ValueError, MemoryError) as error:
         sys.exit(f"xllamacpp: {error}")
-    print(server.listening_address, file=answer, flush=True)
-    sys.stdin.read()
-    # A server that is told to stop before its loop has begun never stops (seen in xllamacpp 2026.10).
-    os._exit(0)
+    try:
+        print(server.listening_address, file=answer, flush=True)
+        sys.stdin.read()
+    finally:
+        # A server that is told to stop before its loop has begun never stops (seen in xllamacpp 2026.10), and so would
+        # this process, whose parent may be gone by now.
+        os._exit(0)
 
 
 if __name__ == "__main__":

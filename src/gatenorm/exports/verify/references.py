@@ -1,6 +1,5 @@
 """What an export is held against: its source in transformers, or an unpruned file in the engine itself."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from gatenorm.engines import Engine, GreedySession, check_opened
 from gatenorm.errors import EvaluationError, first_line
 from gatenorm.exports.verify.gguf_comparison import Compared, compare_copies
 from gatenorm.families import Layout
+from gatenorm.files import scratch_directory
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import Edits
@@ -120,8 +120,9 @@ def silenced(source: Layout, expected: Layout, engine: Engine, near: Path) -> It
     Args:
         near: a directory with room for a copy of the file, while it runs.
     """
-    with tempfile.TemporaryDirectory(prefix=".gatenorm-verify-", dir=near) as folder:
-        copy = Path(folder) / source.checkpoint.path.name
+    path = source.checkpoint.path
+    with scratch_directory(near / f"{path.name}-silenced", path.stat().st_size) as folder:
+        copy = folder / path.name
         with copy.open("wb") as file:
             for _ in write_parts(_parts(source, expected.edits - source.edits), file.fileno()):
                 pass
