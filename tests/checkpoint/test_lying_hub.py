@@ -41,12 +41,16 @@ class Hub:
         self.body: Callable[[Any, bytes], Any] = lambda _, content: content
         self.api: bytes | None = None
         self.status = 200
+        self.redirects: dict[str, str] = {}
         self.asked: list[Any] = []
 
     def __call__(self, request: Any) -> Any:
         self.asked.append(request)
         path = request.url.path
-        if path.startswith("/api/"):
+        if path in self.redirects:
+            return CLIENT.Response(307, headers={"location": self.redirects[path]})
+        path = path.replace(f"/api/resolve-cache/models/org/model/{COMMIT}/", f"/org/model/resolve/{COMMIT}/")
+        if "/resolve/" not in path:
             size = {name: len(content) for name, content in self.files.items()} | self.sizes
             tree = [{"type": "file", "path": f, "size": size[f], "oid": self.oid} for f in self.files]
             info = {"id": "org/model", "sha": self.sha, "siblings": []}
@@ -118,6 +122,42 @@ def test_answers_lead_to_no_files_outside_the_cache(hub: Hub, name: str, value: 
     setattr(hub, name, value)
     assert refused() == "hub-wrong"
     assert not list(tmp_path.rglob("*outside*"))
+
+
+def test_a_redirected_answer_leads_to_no_files_outside_the_cache(hub: Hub, tmp_path: Path):
+    """Wherever the redirect leads, to what looks like a file as well."""
+    for target in ("/x/api/models/org/model", "/api/resolve-cache/models/org/model", "https://elsewhere.example/x"):
+        hub.redirects = {"/api/models/org/model": target, "/api/models/org/model/revision/main": target}
+        hub.sha = "../../../../outside"
+        assert refused() == "hub-wrong"
+    assert not list(tmp_path.rglob("*outside*"))
+
+
+def test_an_endpoint_with_a_path_leads_to_no_files_outside_the_cache(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(constants, "ENDPOINT", "https://mirror.example/h%66")
+    hub.sha = "../../../../outside"
+    assert refused() == "hub-wrong"
+    assert {request.url.path.partition("/api/")[0] for request in hub.asked} == {"/hf"}
+    assert not list(tmp_path.rglob("*outside*"))
+
+
+@pytest.mark.parametrize("path", ["/x", "/org/model/resolve/main/x", "/api/resolve-cache/x"])
+def test_a_next_page_is_looked_through_too(hub: Hub, path: str):
+    hub.headers = {"link": f'<https://huggingface.co{path}>; rel="next"'}
+    assert refused() == "hub-wrong"
+    assert path not in {request.url.path for request in hub.asked}
+
+
+def test_small_files_that_the_hub_serves_from_below_its_api_are_no_json(hub: Hub):
+    hub.files["merges.txt"] = b"#version: 0.2"
+    hub.redirects = {
+        f"/org/model/resolve/{COMMIT}/{name}": f"/api/resolve-cache/models/org/model/{COMMIT}/{name}"
+        for name in ("config.json", "merges.txt")
+    }
+    assert (locate("org/model") / "merges.txt").read_bytes() == b"#version: 0.2"
+    assert any("/api/resolve-cache/" in request.url.path for request in hub.asked)
 
 
 @pytest.mark.parametrize(
