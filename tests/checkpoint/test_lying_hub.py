@@ -36,6 +36,7 @@ class Hub:
         self.files = dict(FILES)
         self.headers: dict[str, str] = {}
         self.oid: Any = "1" * 40
+        self.entry: dict[str, Any] = {}
         self.sha: Any = COMMIT
         self.sizes: dict[str, int] = {}
         self.body: Callable[[Any, bytes], Any] = lambda _, content: content
@@ -52,7 +53,7 @@ class Hub:
         path = path.replace(f"/api/resolve-cache/models/org/model/{COMMIT}/", f"/org/model/resolve/{COMMIT}/")
         if "/resolve/" not in path:
             size = {name: len(content) for name, content in self.files.items()} | self.sizes
-            tree = [{"type": "file", "path": f, "size": size[f], "oid": self.oid} for f in self.files]
+            tree = [{"type": "file", "path": f, "size": size[f], "oid": self.oid, **self.entry} for f in self.files]
             info = {"id": "org/model", "sha": self.sha, "siblings": []}
             content = json.dumps(tree if "/tree/" in path else info).encode()
             content = content if self.api is None else self.api
@@ -186,6 +187,31 @@ def test_the_token_goes_to_no_other_host_for_a_next_page(hub: Hub, origin: str):
     hub.headers = {"link": f'<{origin}/api/models/org/model/tree/main?cursor=1>; rel="next"'}
     assert refused() == "hub-wrong"
     assert {request.url.host for request in hub.asked} == {"huggingface.co"}
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_the_token_goes_to_no_other_host_for_a_xet_download(hub: Hub, link: bool, monkeypatch: pytest.MonkeyPatch):
+    """And no other client than the one that is checked downloads; what the user does with xet stays as it was."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    route = "https://elsewhere.example/api/steal"
+    header = {"link": f'<{route}>; rel="xet-auth"'} if link else {"x-xet-refresh-route": route}
+    hub.headers = {"x-xet-hash": "a" * 64, **header}
+    assert (locate("org/model") / "model.safetensors").read_bytes() == ONE
+    assert {request.url.host for request in hub.asked} == {"huggingface.co"}
+    assert constants.HF_HUB_DISABLE_XET is False
+
+
+def test_files_that_only_xet_can_fetch_are_said_to_be_so(hub: Hub):
+    hub.headers = {"x-linked-size": str(60 * 1000**3)}
+    with pytest.raises(CheckpointError, match="fetch it first \\(hf download org/model\\)"):
+        locate("org/model")
+
+
+def test_hashes_of_xet_in_a_listing_lead_to_no_xet_download(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    hub.entry = {"xetHash": "a" * 64, "lfs": {"oid": "b" * 64, "size": len(ONE), "pointerSize": 1}}
+    assert (locate("org/model") / "model.safetensors").read_bytes() == ONE
+    assert not [request for request in hub.asked if "xet" in request.url.path]
 
 
 @pytest.mark.parametrize("name", ["../../../outside.safetensors", "/outside.safetensors", "a/../../../outside.json"])

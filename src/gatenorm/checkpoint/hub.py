@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gatenorm.checkpoint.companions import INDEX, SINGLE, is_companion
 from gatenorm.checkpoint.hub_answers import check_answers
+from gatenorm.checkpoint.hub_transfer import without_xet
 from gatenorm.errors import CheckpointError, GatenormError, RecordError
 from gatenorm.files import LARGE
 from gatenorm.records.serialization import read_json
@@ -120,7 +121,8 @@ def hub_errors(model: str) -> Iterator[None]:
 
     check_answers()
     try:
-        yield
+        with without_xet():
+            yield
         return
     except (GatenormError, MemoryError):
         raise
@@ -144,6 +146,8 @@ def hub_errors(model: str) -> Iterator[None]:
         client = type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
         why = "there is no such directory, and the hub could not be reached"
         why = f"{why if client else 'the hub gives an answer that cannot be understood'} ({type(error).__name__})"
+        if isinstance(error, ValueError) and "too large" in str(error):
+            why = f"a file of it is larger than what is fetched over HTTP: fetch it first (hf download {model})"
     raise CheckpointError(
         "model-unavailable", f"{model}: {why}", expected="a directory, or a model id that can be downloaded"
     )
