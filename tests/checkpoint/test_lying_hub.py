@@ -14,8 +14,9 @@ from huggingface_hub.utils import _http
 
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.hub import fetch_companions, locate
-from gatenorm.checkpoint.hub_answers import check_answers
+from gatenorm.checkpoint.hub_answers import AT_MOST, check_answers
 from gatenorm.errors import CheckpointError
+from gatenorm.files import LARGE
 from tests.checkpoint.test_checkpoint import ONE, TWO, index
 
 CLIENT = sys.modules[_http.default_client_factory().__class__.__module__.partition(".")[0]]
@@ -43,10 +44,13 @@ class Hub:
         self.api: bytes | None = None
         self.status = 200
         self.redirects: dict[str, str] = {}
+        self.page: bytes | None = None  # of a listing whose every page names another one
+        self.stated = False  # the length of a body that comes in pieces
         self.asked: list[Any] = []
 
     def __call__(self, request: Any) -> Any:
         self.asked.append(request)
+        assert len(self.asked) < 1100, "a listing was followed without an end"
         path = request.url.path
         if path in self.redirects:
             return CLIENT.Response(307, headers={"location": self.redirects[path]})
@@ -57,6 +61,9 @@ class Hub:
             info = {"id": "org/model", "sha": self.sha, "siblings": []}
             content = json.dumps(tree if "/tree/" in path else info).encode()
             content = content if self.api is None else self.api
+            if self.page is not None and "/tree/" in path:
+                following = f"https://huggingface.co{path}?cursor={len(self.asked)}"
+                return CLIENT.Response(200, content=self.page, headers={"link": f'<{following}>; rel="next"'})
             body = iter([content]) if "content-encoding" in self.headers else content  # bytes are decoded at once
             return CLIENT.Response(self.status, content=body, headers=self.headers)
         content = self.files[path.partition(f"/resolve/{path.split('/')[4]}/")[2]]
@@ -66,7 +73,7 @@ class Hub:
             content = content[int(first) : int(last or size - 1) + 1]
         headers = {"etag": f'"{size:040x}"', "x-repo-commit": COMMIT, "content-length": str(len(content))}
         body = None if request.method == "HEAD" else self.body(request, content)
-        if not isinstance(body, bytes) and body is not None:
+        if not isinstance(body, bytes) and body is not None and not self.stated:
             del headers["content-length"]
         return CLIENT.Response(200, content=body, headers={**headers, **self.headers})
 
@@ -239,6 +246,30 @@ def endless() -> Iterator[bytes]:
 def test_an_endless_body_is_not_read_to_its_end(hub: Hub):
     hub.body = lambda request, content: endless()
     assert refused() == "hub-wrong"
+
+
+def test_a_small_file_whose_stated_length_is_not_small_is_not_read_to_its_end(hub: Hub, tmp_path: Path):
+    hub.sizes, hub.stated = {"config.json": 580}, True
+    hub.files["config.json"] = b"{" + b" " * LARGE + b"}"
+    hub.body = lambda request, content: iter([content])
+    assert refused() == "hub-wrong"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 580]
+
+
+@pytest.mark.parametrize("page", [b"[]", b"[" + b" " * (9 << 20) + b"]"], ids=["empty", "large"])
+def test_a_listing_without_an_end_is_not_followed(hub: Hub, page: bytes):
+    hub.page = page
+    assert refused() == "hub-wrong"
+
+
+def test_a_page_that_names_itself_as_the_next_one_is_not_followed(hub: Hub):
+    hub.headers = {"link": '<https://huggingface.co/api/models/org/model/tree/main>; rel="next"'}
+    assert refused() == "hub-wrong"
+
+
+def test_a_mark_of_ours_is_not_sent(hub: Hub):
+    locate("org/model")
+    assert not [request for request in hub.asked if AT_MOST in request.headers]
 
 
 def test_an_endless_range_is_not_read_to_its_end(hub: Hub):
