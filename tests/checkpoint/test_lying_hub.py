@@ -14,8 +14,9 @@ from huggingface_hub.utils import _http
 
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.hub import fetch_companions, locate
-from gatenorm.checkpoint.hub_answers import check_answers
+from gatenorm.checkpoint.hub_answers import AT_MOST, check_answers
 from gatenorm.errors import CheckpointError
+from gatenorm.files import LARGE
 from tests.checkpoint.test_checkpoint import ONE, TWO, index
 
 CLIENT = sys.modules[_http.default_client_factory().__class__.__module__.partition(".")[0]]
@@ -36,22 +37,33 @@ class Hub:
         self.files = dict(FILES)
         self.headers: dict[str, str] = {}
         self.oid: Any = "1" * 40
+        self.entry: dict[str, Any] = {}
         self.sha: Any = COMMIT
         self.sizes: dict[str, int] = {}
         self.body: Callable[[Any, bytes], Any] = lambda _, content: content
         self.api: bytes | None = None
         self.status = 200
+        self.redirects: dict[str, str] = {}
+        self.page: bytes | None = None  # of a listing whose every page names another one
+        self.stated = False  # the length of a body that comes in pieces
         self.asked: list[Any] = []
 
     def __call__(self, request: Any) -> Any:
         self.asked.append(request)
+        assert len(self.asked) < 1100, "a listing was followed without an end"
         path = request.url.path
-        if path.startswith("/api/"):
+        if path in self.redirects:
+            return CLIENT.Response(307, headers={"location": self.redirects[path]})
+        path = path.replace(f"/api/resolve-cache/models/org/model/{COMMIT}/", f"/org/model/resolve/{COMMIT}/")
+        if "/resolve/" not in path:
             size = {name: len(content) for name, content in self.files.items()} | self.sizes
-            tree = [{"type": "file", "path": f, "size": size[f], "oid": self.oid} for f in self.files]
+            tree = [{"type": "file", "path": f, "size": size[f], "oid": self.oid, **self.entry} for f in self.files]
             info = {"id": "org/model", "sha": self.sha, "siblings": []}
             content = json.dumps(tree if "/tree/" in path else info).encode()
             content = content if self.api is None else self.api
+            if self.page is not None and "/tree/" in path:
+                following = f"https://huggingface.co{path}?cursor={len(self.asked)}"
+                return CLIENT.Response(200, content=self.page, headers={"link": f'<{following}>; rel="next"'})
             body = iter([content]) if "content-encoding" in self.headers else content  # bytes are decoded at once
             return CLIENT.Response(self.status, content=body, headers=self.headers)
         content = self.files[path.partition(f"/resolve/{path.split('/')[4]}/")[2]]
@@ -61,7 +73,7 @@ class Hub:
             content = content[int(first) : int(last or size - 1) + 1]
         headers = {"etag": f'"{size:040x}"', "x-repo-commit": COMMIT, "content-length": str(len(content))}
         body = None if request.method == "HEAD" else self.body(request, content)
-        if not isinstance(body, bytes) and body is not None:
+        if not isinstance(body, bytes) and body is not None and not self.stated:
             del headers["content-length"]
         return CLIENT.Response(200, content=body, headers={**headers, **self.headers})
 
@@ -120,6 +132,42 @@ def test_answers_lead_to_no_files_outside_the_cache(hub: Hub, name: str, value: 
     assert not list(tmp_path.rglob("*outside*"))
 
 
+def test_a_redirected_answer_leads_to_no_files_outside_the_cache(hub: Hub, tmp_path: Path):
+    """Wherever the redirect leads, to what looks like a file as well."""
+    for target in ("/x/api/models/org/model", "/api/resolve-cache/models/org/model", "https://elsewhere.example/x"):
+        hub.redirects = {"/api/models/org/model": target, "/api/models/org/model/revision/main": target}
+        hub.sha = "../../../../outside"
+        assert refused() == "hub-wrong"
+    assert not list(tmp_path.rglob("*outside*"))
+
+
+def test_an_endpoint_with_a_path_leads_to_no_files_outside_the_cache(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(constants, "ENDPOINT", "https://mirror.example/h%66")
+    hub.sha = "../../../../outside"
+    assert refused() == "hub-wrong"
+    assert {request.url.path.partition("/api/")[0] for request in hub.asked} == {"/hf"}
+    assert not list(tmp_path.rglob("*outside*"))
+
+
+@pytest.mark.parametrize("path", ["/x", "/org/model/resolve/main/x", "/api/resolve-cache/x"])
+def test_a_next_page_is_looked_through_too(hub: Hub, path: str):
+    hub.headers = {"link": f'<https://huggingface.co{path}>; rel="next"'}
+    assert refused() == "hub-wrong"
+    assert path not in {request.url.path for request in hub.asked}
+
+
+def test_small_files_that_the_hub_serves_from_below_its_api_are_no_json(hub: Hub):
+    hub.files["merges.txt"] = b"#version: 0.2"
+    hub.redirects = {
+        f"/org/model/resolve/{COMMIT}/{name}": f"/api/resolve-cache/models/org/model/{COMMIT}/{name}"
+        for name in ("config.json", "merges.txt")
+    }
+    assert (locate("org/model") / "merges.txt").read_bytes() == b"#version: 0.2"
+    assert any("/api/resolve-cache/" in request.url.path for request in hub.asked)
+
+
 @pytest.mark.parametrize(
     "answer",
     [b"", b"<html>", b"[]", b"{}", b"null", b"7", b'"text"', b"[1]", b"[[]]", b'[{"type": "file"}]', b"[" * 9999,
@@ -148,6 +196,31 @@ def test_the_token_goes_to_no_other_host_for_a_next_page(hub: Hub, origin: str):
     assert {request.url.host for request in hub.asked} == {"huggingface.co"}
 
 
+@pytest.mark.parametrize("link", [True, False])
+def test_the_token_goes_to_no_other_host_for_a_xet_download(hub: Hub, link: bool, monkeypatch: pytest.MonkeyPatch):
+    """And no other client than the one that is checked downloads; what the user does with xet stays as it was."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    route = "https://elsewhere.example/api/steal"
+    header = {"link": f'<{route}>; rel="xet-auth"'} if link else {"x-xet-refresh-route": route}
+    hub.headers = {"x-xet-hash": "a" * 64, **header}
+    assert (locate("org/model") / "model.safetensors").read_bytes() == ONE
+    assert {request.url.host for request in hub.asked} == {"huggingface.co"}
+    assert constants.HF_HUB_DISABLE_XET is False
+
+
+def test_files_that_only_xet_can_fetch_are_said_to_be_so(hub: Hub):
+    hub.headers = {"x-linked-size": str(60 * 1000**3)}
+    with pytest.raises(CheckpointError, match="fetch it first \\(hf download org/model\\)"):
+        locate("org/model")
+
+
+def test_hashes_of_xet_in_a_listing_lead_to_no_xet_download(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    hub.entry = {"xetHash": "a" * 64, "lfs": {"oid": "b" * 64, "size": len(ONE), "pointerSize": 1}}
+    assert (locate("org/model") / "model.safetensors").read_bytes() == ONE
+    assert not [request for request in hub.asked if "xet" in request.url.path]
+
+
 @pytest.mark.parametrize("name", ["../../../outside.safetensors", "/outside.safetensors", "a/../../../outside.json"])
 def test_names_of_files_lead_nowhere_else(hub: Hub, name: str, tmp_path: Path):
     del hub.files["model.safetensors"]
@@ -173,6 +246,30 @@ def endless() -> Iterator[bytes]:
 def test_an_endless_body_is_not_read_to_its_end(hub: Hub):
     hub.body = lambda request, content: endless()
     assert refused() == "hub-wrong"
+
+
+def test_a_small_file_whose_stated_length_is_not_small_is_not_read_to_its_end(hub: Hub, tmp_path: Path):
+    hub.sizes, hub.stated = {"config.json": 580}, True
+    hub.files["config.json"] = b"{" + b" " * LARGE + b"}"
+    hub.body = lambda request, content: iter([content])
+    assert refused() == "hub-wrong"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 580]
+
+
+@pytest.mark.parametrize("page", [b"[]", b"[" + b" " * (9 << 20) + b"]"], ids=["empty", "large"])
+def test_a_listing_without_an_end_is_not_followed(hub: Hub, page: bytes):
+    hub.page = page
+    assert refused() == "hub-wrong"
+
+
+def test_a_page_that_names_itself_as_the_next_one_is_not_followed(hub: Hub):
+    hub.headers = {"link": '<https://huggingface.co/api/models/org/model/tree/main>; rel="next"'}
+    assert refused() == "hub-wrong"
+
+
+def test_a_mark_of_ours_is_not_sent(hub: Hub):
+    locate("org/model")
+    assert not [request for request in hub.asked if AT_MOST in request.headers]
 
 
 def test_an_endless_range_is_not_read_to_its_end(hub: Hub):

@@ -20,7 +20,7 @@ from gatenorm.audit.plan.config import Config, read_config
 from gatenorm.audit.state import check_directory
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.code import without_code
-from gatenorm.checkpoint.hub_answers import _check_hash, _named
+from gatenorm.checkpoint.hub_answers import _ask_plainly, _check
 from gatenorm.demo.package import MODEL
 from gatenorm.errors import CheckpointError
 from gatenorm.exports.gguf import writer as gguf_export
@@ -40,6 +40,7 @@ from gatenorm.recovery.look import Look
 from gatenorm.results import ResultStore
 from gatenorm.results.fingerprint import Fingerprint
 from gatenorm.surgery.config import pruned_config, tokenizer_config
+from tests.checkpoint.test_lying_hub import CLIENT
 from tests.families.gguf_files import write as write_gguf
 from tests.tiny_models import save
 
@@ -275,8 +276,9 @@ def _template(content: bytes) -> None:
 
 
 def _answer(content: bytes) -> None:
-    for name, value in _named(_plain(content)):
-        _check_hash("hub", name, value)
+    request = CLIENT.Request("GET", "https://huggingface.co/api/models/org/model")
+    _ask_plainly(request)
+    _check(CLIENT.Response(200, content=content, request=request))
 
 
 def _sentencepiece() -> bytes:

@@ -1,13 +1,15 @@
 """From what a user typed to a directory: a local path, or a model id on the hub."""
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
 from gatenorm.checkpoint.companions import INDEX, SINGLE, is_companion
-from gatenorm.checkpoint.hub_answers import check_answers
+from gatenorm.checkpoint.hub_answers import AT_MOST, check_answers
+from gatenorm.checkpoint.hub_transfer import without_xet
 from gatenorm.errors import CheckpointError, GatenormError, RecordError
 from gatenorm.files import LARGE
 from gatenorm.records.serialization import read_json
@@ -18,6 +20,9 @@ HUB_ID = re.compile(
     r"[A-Za-z0-9][\w.-]*/[\w.-]+|(?!.*\.(gguf|safetensors|bin|json|pt|pth)$)[A-Za-z0-9][\w.-]*", re.IGNORECASE
 )
 _SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<commit>[^/]+)$")
+# Headers of requests for small files, and for weights, which are as large as they are.
+_SMALL = {AT_MOST: str(LARGE)}
+_WEIGHTS = {AT_MOST: str(sys.maxsize)}
 # What the hub means by the statuses that it answers with.
 _STATUSES = {
     416: "it has not the bytes that were asked for: the file was changed meanwhile, run it again",
@@ -41,7 +46,8 @@ def locate(model: str) -> Path:
     missing = [name for name in weights if not (snapshot / name).exists()]
     if missing:
         with hub_errors(model):
-            snapshot_download(model, revision=snapshot.name, allow_patterns=[escape(name) for name in missing])
+            wanted = [escape(name) for name in missing]
+            snapshot_download(model, revision=snapshot.name, allow_patterns=wanted, headers=_WEIGHTS)
     return snapshot
 
 
@@ -59,7 +65,7 @@ def fetch_companions(model: str) -> tuple[Path, list[str]]:
             # Asked once whether it is there: the listing tries again for half a minute where it cannot be reached.
             with suppress(HfHubHTTPError):
                 HfApi().model_info(model, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-            listed = HfApi().list_repo_tree(model, recursive=True)
+            listed = HfApi(headers=_SMALL).list_repo_tree(model, recursive=True)
             sizes = {file.path: file.size for file in listed if isinstance(file, RepoFile)}
         except GatenormError:
             raise
@@ -71,7 +77,7 @@ def fetch_companions(model: str) -> tuple[Path, list[str]]:
         # What is larger could not be read, and would only fill the disk.
         small = (name for name, size in sizes.items() if size <= LARGE)
         wanted = [escape(name) for name in small if is_companion(name) or name == INDEX]
-        snapshot = Path(snapshot_download(model, allow_patterns=wanted))
+        snapshot = Path(snapshot_download(model, allow_patterns=wanted, headers=_SMALL))
     if SINGLE in sizes or not (snapshot / INDEX).exists():
         return snapshot, [SINGLE]
     try:
@@ -120,7 +126,8 @@ def hub_errors(model: str) -> Iterator[None]:
 
     check_answers()
     try:
-        yield
+        with without_xet():
+            yield
         return
     except (GatenormError, MemoryError):
         raise
@@ -144,6 +151,8 @@ def hub_errors(model: str) -> Iterator[None]:
         client = type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
         why = "there is no such directory, and the hub could not be reached"
         why = f"{why if client else 'the hub gives an answer that cannot be understood'} ({type(error).__name__})"
+        if isinstance(error, ValueError) and "too large" in str(error):
+            why = f"a file of it is larger than what is fetched over HTTP: fetch it first (hf download {model})"
     raise CheckpointError(
         "model-unavailable", f"{model}: {why}", expected="a directory, or a model id that can be downloaded"
     )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from gatenorm.errors import CheckpointError
 from gatenorm.files import LARGE, parse_json
@@ -18,6 +18,14 @@ _HEADERS = ("etag", "x-linked-etag", "x-repo-commit", "x-xet-hash")
 _KEYS = ("sha", "oid", "blobId", "xetHash", "sha256")
 _HASH = re.compile(r'(W/)?"?[\w:+=-][\w.:+=-]{0,199}"?')
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+# A header of our own requests, which isn't sent: the most bytes that the body of a file may have.
+AT_MOST = "x-gatenorm-at-most"
+# Under which a request keeps the address that was asked for first.
+_ASKED = "gatenorm_asked"
+# Bytes that a page of a listing is counted as at least: no listing has more than a thousand pages.
+_PAGE = LARGE // 1000
+# Pages that were announced to us, by their addresses, and the bytes of those before them.
+_announced: dict[str, int] = {}
 # Seconds that a hub may ask us to wait before we try again.
 _PATIENCE = 60
 
@@ -27,7 +35,8 @@ def check_answers() -> None:
     """Have every answer to huggingface_hub in this process checked from now on.
 
     A request then raises :class:`CheckpointError` for a hash that is none, a body that is longer than was asked for or
-    compressed, JSON that is none or beyond the limits of small files, a next page on another host, or a long wait.
+    compressed, JSON that is none or beyond the limits of small files, a next page elsewhere, or a long wait. Where it
+    has the header ``AT_MOST`` it also does for a longer body than that, and for a listing without an end.
     """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http
@@ -48,18 +57,23 @@ def check_answers() -> None:
 
 def _ask_plainly(request: Any) -> None:
     request.headers["Accept-Encoding"] = "identity"
+    # Both stay with the request where it is redirected.
+    request.extensions.setdefault(_ASKED, str(request.url))
+    if AT_MOST in request.headers:
+        request.extensions[AT_MOST] = int(request.headers.pop(AT_MOST))
 
 
 def _check(response: Any) -> None:
-    host, path = response.request.url.host, response.request.url.path
+    host, asked_for = response.request.url.host, response.request.extensions[_ASKED]
+    api, at_most = _is_api(asked_for), response.request.extensions.get(AT_MOST)
     if response.headers.get("content-encoding", "identity") != "identity":
         raise _wrong(host, "a compressed body, which nobody asked for")
     for name in _HEADERS:
         _check_hash(host, name, response.headers.get(name, "none"))
-    here = str(response.request.url)
-    following = urljoin(here, response.links.get("next", {}).get("url", ""))
-    if urlsplit(following)[:2] != urlsplit(here)[:2]:
-        raise _wrong(host, "a next page on another host")
+    url, link = response.request.url, response.links.get("next", {}).get("url")
+    following = None if link is None else str(type(url)(link))
+    if following is not None and (urlsplit(following)[:2] != urlsplit(str(url))[:2] or not _is_api(following)):
+        raise _wrong(host, "a next page on another host, or one that is no listing")
     wait = response.headers.get("retry-after", "0")
     if not wait.isdecimal() or int(wait[:9]) > _PATIENCE:
         raise _wrong(host, f"that it wants to be asked again in {wait:.20} seconds")
@@ -68,15 +82,32 @@ def _check(response: Any) -> None:
     asked = _RANGE.fullmatch(response.request.headers.get("range", ""))
     if asked:
         _limit(response, int(asked[2]) - int(asked[1]) + 1, "a server that answers range requests")
-    elif path.startswith("/api/") or "content-length" not in response.headers:
+    elif api or "content-length" not in response.headers:
         _limit(response, LARGE)
-    if path.startswith("/api/") and response.is_success:
+    elif at_most is not None:
+        _limit(response, at_most)
+    if api and response.is_success:
+        content = response.read()
+        if at_most is not None:
+            read = _announced.pop(asked_for, 0) + max(len(content), _PAGE)
+            if read > LARGE:
+                raise _wrong(host, "a listing without an end")
+            if following is not None:
+                _announced[following] = read
         try:
-            data = parse_json(response.read(), LARGE)
+            data = parse_json(content, LARGE)
         except ValueError as error:
             raise _wrong(host, f"no JSON that can be read: {error}") from None
         for name, value in _named(data):
             _check_hash(host, name, value)
+
+
+def _is_api(url: str) -> bool:
+    """Whether what is there is read as JSON; the hub serves small files from below ``/api/`` too."""
+    from huggingface_hub import constants
+
+    path = unquote(urlsplit(url).path).removeprefix(unquote(urlsplit(constants.ENDPOINT).path))
+    return path.startswith("/api/") and not path.startswith("/api/resolve-cache/")
 
 
 def _named(data: Any) -> Iterator[tuple[str, Any]]:
