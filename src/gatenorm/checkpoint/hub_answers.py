@@ -22,8 +22,8 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 AT_MOST = "x-gatenorm-at-most"
 # Under which a request keeps the address that was asked for first.
 _ASKED = "gatenorm_asked"
-# Bytes that a page of a listing is counted as at least: no listing has more than a thousand pages.
-_PAGE = LARGE // 1000
+# Bytes that a page of a listing is counted as at least: no listing has more than two hundred pages.
+_PAGE = LARGE // 200
 # Pages that were announced to us, by their addresses, and the bytes of those before them.
 _announced: dict[str, int] = {}
 # Seconds that a hub may ask us to wait before we try again.
