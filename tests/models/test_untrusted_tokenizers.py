@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from gatenorm.errors import EvaluationError
 from gatenorm.models import chat_template
 from gatenorm.models.chat_template import check_template
 from gatenorm.models.loading import load_tokenizer
+from tests.command_line import answer
 from tests.errors import refused
 
 
@@ -59,6 +61,17 @@ def test_a_tokenizer_that_is_not_small_is_not_read(directory: Path):
         file.truncate(1 << 30)
     with refused("tokenizer-unreadable"):
         load_tokenizer(directory)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_is_pruned_is_whole_whatever_its_tokenizer(directory: Path, tmp_path: Path, capsys: Any, elsewhere: bool):
+    path = directory / "tokenizer.json"
+    if elsewhere:
+        path.symlink_to(path.rename(tmp_path / "elsewhere.json"))
+    else:
+        os.truncate(path, 100 << 20)
+    found = answer(capsys, "prune", directory, "--layers", 1, "-o", tmp_path / "out")
+    assert (found.status, "--data generic" in found.out + found.err) == (0, True)
 
 
 def test_a_panic_later_on_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
