@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,6 +103,27 @@ def test_a_template_without_an_end_is_stopped(template: str, monkeypatch: pytest
     for given in (template, {"default": "{{ 1 }}", "tools": template}):
         with refused("chat-template-unbounded"):
             check_template(SimpleNamespace(chat_template=given))
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        *("bos_token is defined", "documents is none", "strftime_now('%Y')", "enable_thinking is false"),
+        "not add_generation_prompt",
+    ],
+)
+def test_a_template_is_tried_with_what_it_will_be_given(condition: str):
+    template = "{% if " + condition + " %}{{ 'a' * 2**21 }}{% endif %}"
+    with refused("chat-template-unbounded"):
+        check_template(SimpleNamespace(chat_template=template, special_tokens_map={"bos_token": "<s>"}))
+
+
+def test_named_templates_share_their_time(monkeypatch: pytest.MonkeyPatch):
+    started: list[Any] = []
+    run = subprocess.run
+    monkeypatch.setattr(chat_template.subprocess, "run", lambda *a, **k: started.append(a) or run(*a, **k))
+    check_template(SimpleNamespace(chat_template={name: f"{{{{ '{name}' }}}}" for name in "abcd"}))
+    assert len(started) == 1
 
 
 @pytest.mark.parametrize(
