@@ -11,7 +11,7 @@ from gatenorm.checkpoint.code import kernel_named
 from gatenorm.checkpoint.dtypes import COMPUTED
 from gatenorm.checkpoint.quantisation import methods, settings_of
 from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, first_line, needing
-from gatenorm.families import Layout, families
+from gatenorm.families import Layout, families, family, refuse_dropped
 from gatenorm.files import LARGE, open_small
 from gatenorm.models.processor import is_cpu
 from gatenorm.records import PRUNED_PREFIX
@@ -42,6 +42,7 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
 
     Raises:
         CheckpointError: the directory is no readable checkpoint, or its weights are not whole.
+        FamilyError: its config names parts that do not run, or other weights.
         MissingExtraError: torch or transformers is not installed.
     """
     transformers = _transformers()
@@ -50,6 +51,13 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
         if spec.dtype in methods():  # its parts are looked at, not only their headers
             store.float32(name, slice(0, 1))
     config = store.config
+    name = str(config.get("model_type")).removeprefix(PRUNED_PREFIX)
+    data = families().get(name)
+    if data is not None:
+        refuse_dropped(config, family(name, config), name)
+    elif config.get("transformers_weights"):
+        problem = f"{directory}: config.json names weights of its own, whose header nobody has looked at"
+        raise CheckpointError("weights-elsewhere", problem, hint="take the entry transformers_weights out")
     kernel = kernel_named(config)
     if kernel is not None and "attn_implementation" not in arguments:
         problem = f"{directory}: config.json asks for {kernel}, a kernel of the hub, which would be fetched and run"
@@ -58,7 +66,6 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
     arguments.setdefault("use_safetensors", True)
     # Left to itself, transformers asks on the terminal whether to run code out of the directory.
     arguments.setdefault("trust_remote_code", False)
-    data = families().get(str(config.get("model_type")).removeprefix(PRUNED_PREFIX))
     auto = getattr(transformers, auto_classes(data)[0])
     try:
         model, report = auto.from_pretrained(Path(directory), output_loading_info=True, **arguments)
@@ -86,6 +93,9 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
         )
     if settings_of(config) is not None and arguments.get("dtype", "auto") != "auto":
         _unify_dtype(model, arguments["dtype"])
+    for module in model.modules():
+        if isinstance(module, transformers.PreTrainedModel):  # outputs are read by name, whatever config.json asks for
+            module.config.return_dict = True
     return model.eval()
 
 
