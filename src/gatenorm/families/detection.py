@@ -152,11 +152,7 @@ def _refuse_quantised(checkpoint: TensorStore) -> None:
 
 
 def refuse_dropped(config: Mapping[str, Any], data: Family, model_type: str) -> None:
-    """Refuse keys by which code of others leaves out parts of a model that a stock ``model_type`` would run.
-
-    Raises:
-        FamilyError: there is such a key.
-    """
+    """Raise FamilyError for a key by which code of others leaves out parts that a stock ``model_type`` would run."""
     found = structural_key(config, data, model_type)
     if found is not None:
         raise FamilyError(
