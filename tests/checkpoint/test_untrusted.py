@@ -177,8 +177,22 @@ def test_parts_that_only_other_code_leaves_out_are_no_dense_model(model: Path, k
     edit_config(model, **{key: []})
     detect_layout(open_store(model))
     edit_config(model, **{key: [1, 2]})
-    with refused("structure-foreign", "model"):
-        detect_layout(open_store(model))
+    for use in (lambda path: detect_layout(open_store(path)), load):
+        with refused("structure-foreign", "model"):
+            use(model)
+
+
+def test_no_config_of_an_unknown_kind_leads_to_other_weights(model: Path):
+    edit_config(model, model_type="unknown", transformers_weights="other.safetensors")
+    with refused("weights-elsewhere"):
+        load(model)
+
+
+def test_outputs_have_names_whatever_a_config_says(model: Path):
+    edit_config(model, return_dict=False)
+    loaded = load(model)
+    assert loaded(loaded.dummy_inputs["input_ids"]).logits is not None
+    assert loaded.model(loaded.dummy_inputs["input_ids"]).last_hidden_state is not None
 
 
 def test_a_config_that_names_code_of_its_own_is_read_without_it_and_says_so(model: Path):

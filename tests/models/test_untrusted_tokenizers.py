@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +18,8 @@ from gatenorm.demo.package import MODEL
 from gatenorm.errors import EvaluationError
 from gatenorm.models import chat_template
 from gatenorm.models.chat_template import check_template
-from gatenorm.models.loading import load_tokenizer
+from gatenorm.models.loading import load, load_tokenizer
+from tests.command_line import answer
 from tests.errors import refused
 
 
@@ -44,6 +47,9 @@ def change(directory: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
         lambda data: data.update(
             normalizer={"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 100_000},
         ),
+        lambda data: data.update(
+            normalizer={"type": "Replace", "pattern": {"String": "o"}, "content": "o " * 100_000},
+        ),
     ],
 )
 def test_a_tokenizer_that_cannot_cut_texts_is_one_line(directory: Path, edit: Any):
@@ -59,6 +65,74 @@ def test_a_tokenizer_that_is_not_small_is_not_read(directory: Path):
         file.truncate(1 << 30)
     with refused("tokenizer-unreadable"):
         load_tokenizer(directory)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "additional_chat_templates/x.jinja"),
+        *("spiece.model", "tekken.json", "tiktoken.model", "tokenizer.1.0.0.json"),
+    ],
+)
+def test_nothing_that_a_tokenizer_parses_is_without_a_limit(directory: Path, name: str):
+    (directory / name).parent.mkdir(exist_ok=True)
+    (directory / name).touch()
+    os.truncate(directory / name, 900 << 20)
+    with refused("tokenizer-unreadable") as caught:
+        load_tokenizer(directory)
+    assert "larger than" in caught.value.text()
+
+
+def test_settings_with_millions_of_values_are_not_parsed(directory: Path):
+    (directory / "tokenizer_config.json").write_text(f"[{'[],' * 2_000_000}[]]")
+    with refused("tokenizer-unreadable") as caught:
+        load_tokenizer(directory)
+    assert "more than 1,048,576 values" in caught.value.text()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_no_tokenizer_is_read_through_a_link_that_leads_elsewhere(directory: Path, tmp_path: Path, name: str):
+    (directory / name).symlink_to((directory / name).rename(tmp_path / "elsewhere.json"))
+    with refused("tokenizer-unreadable") as caught:
+        load_tokenizer(directory)
+    assert "a link out of the checkpoint" in caught.value.text()
+
+
+@pytest.mark.parametrize("named", ["../tokenizer.1.0.0.json", "below/tokenizer.1.0.0.json", ".tokenizer.1.0.0.json"])
+def test_a_tokenizer_for_one_release_lies_in_the_directory(directory: Path, named: str):
+    (directory / "below").mkdir()
+    (directory / "tokenizer.json").rename(directory / named)
+    settings = json.loads((directory / "tokenizer_config.json").read_text())
+    (directory / "tokenizer_config.json").write_text(json.dumps({**settings, "fast_tokenizer_files": [named]}))
+    with refused("tokenizer-unreadable") as caught:
+        load_tokenizer(directory)
+    assert "tokenizer.1.0.0.json" in caught.value.text()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_settings_of_generation_are_looked_at_before_a_model_is_loaded(
+    directory: Path, tmp_path: Path, elsewhere: bool
+):
+    path = directory / "generation_config.json"
+    path.write_text("{}")
+    load(directory)
+    if elsewhere:
+        path.symlink_to(path.rename(tmp_path / "elsewhere.json"))
+    else:
+        os.truncate(path, 900 << 20)
+    with refused("file-elsewhere" if elsewhere else "file-unreadable"):
+        load(directory)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_is_pruned_is_whole_whatever_its_tokenizer(directory: Path, tmp_path: Path, capsys: Any, elsewhere: bool):
+    path = directory / "tokenizer.json"
+    if elsewhere:
+        path.symlink_to(path.rename(tmp_path / "elsewhere.json"))
+    else:
+        os.truncate(path, 100 << 20)
+    found = answer(capsys, "prune", directory, "--layers", 1, "-o", tmp_path / "out")
+    assert (found.status, "--data generic" in found.out + found.err) == (0, True)
 
 
 def test_a_panic_later_on_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
@@ -89,6 +163,27 @@ def test_a_template_without_an_end_is_stopped(template: str, monkeypatch: pytest
     for given in (template, {"default": "{{ 1 }}", "tools": template}):
         with refused("chat-template-unbounded"):
             check_template(SimpleNamespace(chat_template=given))
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        *("bos_token is defined", "documents is none", "strftime_now('%Y')", "enable_thinking is false"),
+        "not add_generation_prompt",
+    ],
+)
+def test_a_template_is_tried_with_what_it_will_be_given(condition: str):
+    template = "{% if " + condition + " %}{{ 'a' * 2**21 }}{% endif %}"
+    with refused("chat-template-unbounded"):
+        check_template(SimpleNamespace(chat_template=template, special_tokens_map={"bos_token": "<s>"}))
+
+
+def test_named_templates_share_their_time(monkeypatch: pytest.MonkeyPatch):
+    started: list[Any] = []
+    run = subprocess.run
+    monkeypatch.setattr(chat_template.subprocess, "run", lambda *a, **k: started.append(a) or run(*a, **k))
+    check_template(SimpleNamespace(chat_template={name: f"{{{{ '{name}' }}}}" for name in "abcd"}))
+    assert len(started) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Families: what each architecture calls its tensors and how q, k, v and o are cut out of them."""
 
 from gatenorm.families.attention import AttentionWeights, Projection
-from gatenorm.families.detection import detect_layout, named_like
+from gatenorm.families.detection import detect_layout, named_like, refuse_dropped
 from gatenorm.families.family import counted_layers, families, family, mlp_modules, refusal
 from gatenorm.families.latent import attention_weights
 from gatenorm.families.layout import Layout
@@ -22,4 +22,5 @@ __all__ = [
     "mlp_modules",
     "named_like",
     "refusal",
+    "refuse_dropped",
 ]

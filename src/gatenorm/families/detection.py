@@ -74,7 +74,7 @@ def _detected(checkpoint: TensorStore, assume: str | None) -> Layout:
         raise FamilyError("family-unknown", "is not known", field="family", given=assume, hint=near_names(assume))
     _refuse_quantised(checkpoint)
     data = family(name, config)
-    _refuse_dropped(config, data, name)
+    refuse_dropped(config, data, name)
     config = tower_config(data, config)
     number, sizes = partial(_number, config, data), data.dimensions
     heads, width = number(sizes.heads), number(sizes.width)
@@ -151,8 +151,8 @@ def _refuse_quantised(checkpoint: TensorStore) -> None:
         )
 
 
-def _refuse_dropped(config: Mapping[str, Any], data: Family, model_type: str) -> None:
-    """Keys by which code of others leaves out parts of a model that a stock ``model_type`` would run."""
+def refuse_dropped(config: Mapping[str, Any], data: Family, model_type: str) -> None:
+    """Raise FamilyError for a key by which code of others leaves out parts that a stock ``model_type`` would run."""
     found = structural_key(config, data, model_type)
     if found is not None:
         raise FamilyError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import string
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,8 @@ from gatenorm.checkpoint.code import kernel_named
 from gatenorm.checkpoint.dtypes import COMPUTED
 from gatenorm.checkpoint.quantisation import methods, settings_of
 from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, first_line, needing
-from gatenorm.families import Layout, families
-from gatenorm.files import LARGE, open_small
+from gatenorm.families import Layout, families, family, refuse_dropped
+from gatenorm.models.companions import check_companions
 from gatenorm.models.processor import is_cpu
 from gatenorm.records import PRUNED_PREFIX
 from gatenorm.surgery.config import auto_classes
@@ -21,16 +23,9 @@ from gatenorm.surgery.registration import register_types
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# What transformers reads whole, and a text to try a tokenizer on: one that cannot cut it can cut nothing.
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-)
+# A text to try a tokenizer on: one that cannot cut it can cut nothing. And characters, of which none may become many.
 _PROBE, _MOST_TOKENS = "The 1st e", 1000
+_CHARACTERS = string.printable + "\u00e9\u00df\u2019\u4e2d\U0001f600"
 DTYPES = ("auto", *COMPUTED)
 
 
@@ -42,6 +37,7 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
 
     Raises:
         CheckpointError: the directory is no readable checkpoint, or its weights are not whole.
+        FamilyError: its config names parts that do not run, or other weights.
         MissingExtraError: torch or transformers is not installed.
     """
     transformers = _transformers()
@@ -50,6 +46,14 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
         if spec.dtype in methods():  # its parts are looked at, not only their headers
             store.float32(name, slice(0, 1))
     config = store.config
+    name = str(config.get("model_type")).removeprefix(PRUNED_PREFIX)
+    data = families().get(name)
+    if data is not None:
+        refuse_dropped(config, family(name, config), name)
+    elif config.get("transformers_weights"):
+        problem = f"{directory}: config.json names weights of its own, whose header nobody has looked at"
+        raise CheckpointError("weights-elsewhere", problem, hint="take the entry transformers_weights out")
+    check_companions(Path(directory), ("generation_config.json",))
     kernel = kernel_named(config)
     if kernel is not None and "attn_implementation" not in arguments:
         problem = f"{directory}: config.json asks for {kernel}, a kernel of the hub, which would be fetched and run"
@@ -58,7 +62,6 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
     arguments.setdefault("use_safetensors", True)
     # Left to itself, transformers asks on the terminal whether to run code out of the directory.
     arguments.setdefault("trust_remote_code", False)
-    data = families().get(str(config.get("model_type")).removeprefix(PRUNED_PREFIX))
     auto = getattr(transformers, auto_classes(data)[0])
     try:
         model, report = auto.from_pretrained(Path(directory), output_loading_info=True, **arguments)
@@ -86,6 +89,9 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
         )
     if settings_of(config) is not None and arguments.get("dtype", "auto") != "auto":
         _unify_dtype(model, arguments["dtype"])
+    for module in model.modules():
+        if isinstance(module, transformers.PreTrainedModel):  # outputs are read by name, whatever config.json asks for
+            module.config.return_dict = True
     return model.eval()
 
 
@@ -113,21 +119,30 @@ def load_tokenizer(directory: str | os.PathLike[str]) -> PreTrainedTokenizerBase
     AutoTokenizer = _transformers().AutoTokenizer
     path = Path(directory)
     try:
-        for name in _TOKENIZER_FILES:
-            if (path / name).exists():
-                open_small(path / name, LARGE).close()
+        check_companions(path)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         ids = tokenizer(_PROBE, verbose=False)["input_ids"]
+        grown = _grown(tokenizer)
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # tokenizers raises bare exceptions for damaged files, and panics outside of them
         raise EvaluationError(
             "tokenizer-unreadable", f"{directory} has no tokenizer that can be read: {first_line(error):.200}"
         ) from error
-    if not 0 < len(ids) <= _MOST_TOKENS:
-        problem = f"{directory} has a tokenizer that makes {len(ids):,} tokens of {_PROBE!r}"
+    if grown is not None or not 0 < len(ids) <= _MOST_TOKENS:
+        what = f"{len(ids):,} tokens of {_PROBE!r}" if grown is None else f"over {_MOST_TOKENS:,} tokens of {grown!r}"
+        problem = f"{directory} has a tokenizer that makes {what}"
         raise EvaluationError("tokenizer-unusable", problem, hint="fetch its files again")
     return tokenizer
+
+
+def _grown(tokenizer: Any) -> str | None:
+    """The first character that becomes a whole text; they are tried one at a time, since one alone fills no memory."""
+    for character in _CHARACTERS:
+        with suppress(Exception):  # it may know only others
+            if len(tokenizer(character, verbose=False)["input_ids"]) > _MOST_TOKENS:
+                return character
+    return None
 
 
 def configuration(layout: Layout) -> Any:

@@ -7,6 +7,7 @@ pruned or trained from it.
 
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,11 @@ def default_model() -> str:
 def language_of(checkpoint: TensorStore) -> NamedModel | None:
     """The named model whose language a checkpoint speaks: that model itself, or one pruned or trained from it.
 
-    They have the same tokenizer. ``None`` for all other models.
+    They have the same tokenizer. ``None`` for all other models, those whose tokenizer cannot be read among them.
     """
-    content = checkpoint.read(_TOKENIZER) if _TOKENIZER in checkpoint.companions else None
+    content = None
+    with suppress(CheckpointError):  # whoever needs the tokenizer says what is wrong with it
+        content = checkpoint.read(_TOKENIZER) if _TOKENIZER in checkpoint.companions else None
     for model in named_models() if content is not None else ():
         with passing_over(known()[model.name]):
             own = model.directory / _TOKENIZER
