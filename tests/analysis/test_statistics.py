@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from gatenorm.calibration import layerwise
 from gatenorm.calibration.layerwise import observe_layer_by_layer
 from gatenorm.calibration.samples import Samples
 from gatenorm.criteria.activations.block_cosine import block_cosine
@@ -116,3 +119,21 @@ def test_a_model_spread_by_accelerate_is_watched_as_well(tiny_models: TinyModels
     assert cosine(stream_statistics(spread, layout, given)) == pytest.approx(
         cosine(stream_statistics(build("llama-gqa"), layout, given)), rel=1e-6
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="room is taken by posix_fallocate")
+def test_streams_that_find_no_room_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    prepared = [(torch.zeros(2, 3, dtype=torch.long), torch.tensor([3, 3]))]
+    with layerwise._streams(prepared, 4, torch.float32, tmp_path) as (stream,):
+        assert not list(tmp_path.iterdir())  # no kill leaves a file
+        stream.copy_(torch.ones(2, 3, 4))
+        assert stream.sum() == 24
+
+    def full(descriptor: int, offset: int, length: int) -> None:
+        assert length == 2 * 3 * 4 * 4
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with refused("disk-full"), layerwise._streams(prepared, 4, torch.float32, tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gatenorm.checkpoint import open_store
-from gatenorm.checkpoint.formats.gguf import header
+from gatenorm.checkpoint.formats.gguf import header, store
 from gatenorm.checkpoint.formats.gguf.store import GgufStore
 from gatenorm.errors import CheckpointError
 from tests.errors import refused
@@ -103,3 +103,14 @@ def test_no_fifo_is_waited_for_and_no_header_is_endless(tmp_path: Path, monkeypa
     (tmp_path / "long.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + entry + bytes(4000))
     with pytest.raises(CheckpointError, match="its header is longer than"):
         GgufStore(tmp_path / "long.gguf")
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["[" * 100_000, "[" * 101 + "]" * 101, '{"half": "\\ud800"}', f"[{'0,' * 2_000_000}0]"],
+    ids=["endless", "deep", "half", "long"],
+)
+def test_a_record_is_read_within_the_limits_of_any_other(tmp_path: Path, record: str):
+    fields = {store.RECORD_KEY: record}
+    with refused("gguf-damaged"):
+        store._record(tmp_path / "model.gguf", fields)

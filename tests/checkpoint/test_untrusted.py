@@ -83,6 +83,24 @@ def test_the_licence_of_a_foreign_card_is_not_stated(model: Path, tmp_path: Path
     assert "secret-terms" not in (pruned(model, tmp_path / "out") / "README.md").read_text()
 
 
+# ---- names that are no UTF-8
+
+
+def test_names_that_are_no_utf_8_are_written_and_hashed(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    odd = model.rename(tmp_path / os.fsdecode(b"bad\xff"))
+    before = open_store(odd).fingerprint()
+    (odd / os.fsdecode(b"\xfe.dat")).write_bytes(b"more")
+    assert open_store(odd).fingerprint() != before
+    for command in ("score", "inspect"):
+        assert answer(capsys, command, odd, "--json", tmp_path / f"{command}.json").status == 0
+        assert "bad?" in (tmp_path / f"{command}.json").read_text(encoding="utf-8")
+    out = tmp_path / "out"
+    assert answer(capsys, "prune", odd, "--drop", 1, "-o", out).status == 0
+    assert open_store(out).config["gatenorm"]
+
+
 # ---- files that are none, or not small
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,6 +60,14 @@ def test_a_closed_stdout_is_no_failure(monkeypatch: pytest.MonkeyPatch):
     assert main(["--version"]) == 0
     monkeypatch.setattr(sys, "stderr", None)
     assert main(["score", "nowhere/at/all"]) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it needs /dev/full")
+def test_an_error_that_cannot_be_shown_keeps_its_status():
+    """Another one would be a difference, to `verify`; so Python must not fail on its way out either."""
+    code = "import sys; from gatenorm.cli import main; sys.exit(main(['score', '/nonexist']))"
+    with Path("/dev/full").open("wb") as full:
+        assert subprocess.run([sys.executable, "-c", code], stderr=full, check=False).returncode == 2
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure(monkeypatch: pytest.MonkeyPatch):

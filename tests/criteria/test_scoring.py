@@ -189,6 +189,34 @@ def test_weights_whose_products_underflow_get_no_made_up_ranking(tmp_path: Path,
         score(layout, name)
 
 
+@pytest.mark.parametrize("name", ["gate-norm", "gate-norm-heads", "gate-norm-outer", "gate-norm-rope", "gate-ov"])
+@pytest.mark.parametrize("scales", [{"q": 1e-22, "k": 1e-22}, {"q": 1e-22, "k": 1e12}], ids=["both", "one"])
+def test_weights_whose_products_lose_digits_get_no_made_up_ranking(
+    tmp_path: Path, name: str, scales: dict[str, float]
+) -> None:
+    """Their scores are above 0, but made of the few digits that float32 has down there."""
+    torch.manual_seed(0)
+    rows = {"q": 32, "k": 16}
+    small = {f"model.layers.1.self_attn.{r}_proj.weight": torch.randn(rows[r], 32) * s for r, s in scales.items()}
+    layout, _ = write(tmp_path, "separate", SHAPE, extra=small)
+    with refused("score-underflows", kind=CriterionError):
+        score(layout, name)
+
+
+def test_gains_too_small_for_float32_get_no_made_up_ranking(tmp_path: Path) -> None:
+    small = {"model.layers.1.input_layernorm.weight": torch.full((32,), 1e-30)}
+    layout, _ = write(tmp_path, "separate", SHAPE, extra=small)
+    assert score(layout, "gate-norm").layers
+    with refused("score-underflows", kind=CriterionError):
+        score(layout, "gate-norm-scaled")
+
+
+def test_the_largest_projection_decides_where_they_are_added(tmp_path: Path) -> None:
+    tensor = "model.layers.1.self_attn.v_proj.weight"
+    layout, _ = write(tmp_path, "separate", SHAPE, extra={tensor: torch.full((16, 32), 1e-35)})
+    assert score(layout, "weight-magnitude").layers[1].score > 1
+
+
 def test_a_layer_of_zeros_scores_zero(tmp_path: Path) -> None:
     layout, _ = write(
         tmp_path, "separate", SHAPE, extra={"model.layers.1.self_attn.q_proj.weight": torch.zeros(32, 32)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -85,6 +86,10 @@ def test_another_rule_and_another_set_can_be_given(tmp_path: Path):
     [
         ("not json", "rule-wrong"),
         ('{"patterns": ["("]}', "rule-wrong"),
+        ('{"patterns": ["a"], "first_characters": 1e400}', "rule-wrong"),
+        pytest.param("[" * 100_000, "rule-wrong", id="endless"),
+        ('{"patterns": ["a{99999999999999999999}"]}', "rule-wrong"),
+        pytest.param(json.dumps({"patterns": ["(" * 3000]}), "rule-wrong", id="groups"),
         ("[]", "rule-wrong"),
     ],
 )
@@ -95,6 +100,9 @@ def test_damaged_rules_get_one_line(content: str, message: str, tmp_path: Path):
         read_rule(str(path))
     with refused("file-unreadable", "refusal_rule"):
         read_rule(str(tmp_path / "none.json"))
+    os.mkfifo(tmp_path / "fifo")
+    with refused("file-unreadable", "refusal_rule"):
+        read_rule(str(tmp_path / "fifo"))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,28 @@ def test_damaged_parquet_files_get_one_line(tmp_path: Path):
 def test_line_numbers_count_empty_lines():
     rows = read_rows("x", Path("x"), b'\n{"a": 1}\n\n{"b": 2}\n')
     assert rows == [(2, {"a": 1}), (4, {"b": 2})]
+
+
+def test_half_a_surrogate_pair_is_named_by_line(tmp_path: Path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "whole"}\n{"text": "half \\ud800"}\n')
+    with refused("data-not-json", "data") as error:
+        read_text(str(path))
+    assert "line 2 (it holds half a surrogate pair" in str(error.value)
+
+
+def test_what_is_no_regular_file_is_neither_waited_for_nor_read(tmp_path: Path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("fifo", "zero"):
+        with refused("data-unreadable", "data") as error:
+            read_text(str(tmp_path / name))
+        assert "it is no regular file" in str(error.value)
+
+
+def test_a_pipe_that_a_shell_opened_is_read():
+    reader, writer = os.pipe()
+    os.write(writer, b"Once upon a time")
+    os.close(writer)
+    assert read_text(f"/dev/fd/{reader}").content == "Once upon a time"
+    os.close(reader)

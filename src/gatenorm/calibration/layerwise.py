@@ -7,6 +7,7 @@ in memory, what stands behind them is never read.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from gatenorm.calibration.passes import Observer
 from gatenorm.calibration.samples import Samples, batches
 from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
+from gatenorm.files import write_errors
 from gatenorm.models.forward import blocks_of, hidden_output, inputs, padded
 from gatenorm.progress import Progress
 from gatenorm.records import spans
@@ -42,12 +44,13 @@ def observe_layer_by_layer(
     """What :func:`gatenorm.calibration.passes.observe` does, in the memory of one block and the samples' streams.
 
     Args:
-        spool: a folder for the streams, which then take no memory; the file goes when the work is done.
+        spool: a folder for the streams, which then take no memory; the file has no name there once it is mapped.
         progress: called with (layers done, layers).
 
     Raises:
         CalibrationError: the files name a block's tensors otherwise than transformers does, or layers read the keys of
             others.
+        OutputError: the folder cannot be written to, or has too little room.
     """
     import torch
 
@@ -153,7 +156,10 @@ def _block_weights(layout: Layout, layer: int, block: Any, device: str, dtype: A
 def _streams(
     prepared: Sequence[tuple[torch.Tensor, torch.Tensor]], width: int, dtype: Any, spool: Path | None
 ) -> Iterator[list[torch.Tensor]]:
-    """Room for every batch's stream ``[batch, tokens, width]``, in memory or in one file that vanishes afterwards."""
+    """Room for every batch's stream ``[batch, tokens, width]``, in memory or in one file, which no end leaves behind.
+
+    The file's room is taken before it is mapped: a disk that fills up later would end the process.
+    """
     import torch
 
     shapes = [(*ids.shape, width) for ids, _ in prepared]
@@ -161,6 +167,8 @@ def _streams(
     if spool is None:
         yield [torch.empty(shape, dtype=dtype) for shape in shapes]
         return
-    with tempfile.NamedTemporaryFile(dir=spool, prefix="gatenorm-streams-") as file:
+    with write_errors(spool), tempfile.NamedTemporaryFile(dir=spool, prefix="gatenorm-streams-") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, sum(sizes) * dtype.itemsize)
         room = torch.from_file(file.name, shared=True, size=sum(sizes), dtype=dtype)
-        yield [part.view(shape) for part, shape in zip(room.split(sizes), shapes, strict=True)]
+    yield [part.view(shape) for part, shape in zip(room.split(sizes), shapes, strict=True)]

@@ -173,5 +173,8 @@ def _complain(message: str, error: BaseException, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    sys.stderr.write(f"error: {printable(' '.join(message.split()))}\n")
+    try:
+        sys.stderr.write(f"error: {printable(' '.join(message.split()))}\n")
+    except OSError:  # a full disk; Python would try once more on exit, and give it a status of its own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     return 2

@@ -55,6 +55,7 @@ class WeightCriterion(Criterion):
             looked through for the damaged tensor. A criterion that reads none scores layers without attention too.
         gate: whether it is built on the norms of query and key weights.
         gains: whether it multiplies by the gains of norms.
+        added: whether it adds what it reads of the projections, so that the largest of them decides; most multiply.
         seeded: whether ``formula`` takes a ``seed``.
     """
 
@@ -62,6 +63,7 @@ class WeightCriterion(Criterion):
     reads: tuple[Role, ...] = ()
     gate: bool = False
     gains: bool = False
+    added: bool = False
     seeded: bool = False
 
 

@@ -7,16 +7,17 @@ from numbers import Real
 
 import numpy as np
 
+from gatenorm.checkpoint.dtypes import Float32
 from gatenorm.criteria.compute.backend import Backend, backend as backend_named
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.registry import check_ranks, criterion as criterion_named
 from gatenorm.errors import CriterionError, named
-from gatenorm.families import AttentionWeights, Layout, attention_weights
+from gatenorm.families import AttentionWeights, Layout, Projection, attention_weights
 from gatenorm.progress import Progress
 from gatenorm.records import LayerScore, Scores, spans
 
-# The square of anything smaller is nothing in float32.
-_UNDERFLOWS = 1e-19
+# The square of anything smaller, 1e-30, is so near to the smallest float32 (1e-38) that sums of such terms lose digits.
+_SMALLEST = 1e-15
 
 
 def score(
@@ -122,16 +123,33 @@ def _score_layer(weights: AttentionWeights, criterion: WeightCriterion, backend:
         raise CriterionError("extension-wrong", problem, field="criterion", given=criterion.name, expected=expected)
     if not math.isfinite(value):
         raise _not_finite(weights, criterion, value)
-    if value == 0 and criterion.reads and 0 < _product_of_peaks(weights, criterion) < _UNDERFLOWS:
+    if _underflows(weights, criterion):
         problem = f"{criterion.name} of layer {weights.layer} underflows: its weights are too small for float32"
         raise CriterionError("score-underflows", problem)
     return LayerScore(weights.layer, value, heads)
 
 
-def _product_of_peaks(weights: AttentionWeights, criterion: WeightCriterion) -> float:
-    """The largest entries of all that a criterion reads, multiplied: about the largest term of its sums."""
-    projections = [getattr(weights, role) for role in criterion.reads]
-    return math.prod(max(float(np.abs(p.head(h)).max()) for h in range(p.heads)) for p in projections)
+def _underflows(weights: AttentionWeights, criterion: WeightCriterion) -> bool:
+    """Whether float32 holds too little of the products of what a criterion reads: the score would be made of roundings.
+
+    What is all zero has a product of zero, which is no rounding. Of normed queries and keys the gains alone are read.
+    """
+    if not criterion.reads or (criterion.gains and weights.normed):
+        return False
+    gain = weights.gain("input") if criterion.gains else None
+    sizes = [_size(getattr(weights, role), gain) for role in criterion.reads]
+    return 0 < (max(sizes) if criterion.added else min(sizes)) < _SMALLEST
+
+
+def _size(projection: Projection, gain: Float32 | None) -> float:
+    """The largest entry, each times its gain, or the first head's that is large enough: mostly no other is read."""
+    size = 0.0
+    for head in range(projection.heads):
+        values = np.abs(projection.head(head))
+        size = max(size, float(values.max() if gain is None else (values * np.abs(gain, dtype=np.float64)).max()))
+        if size >= _SMALLEST:
+            break
+    return size
 
 
 def _not_finite(weights: AttentionWeights, criterion: WeightCriterion, value: float) -> CriterionError:

@@ -77,8 +77,8 @@ def write_bytes(path: Path, content: bytes, *, parents: bool = False) -> None:
 
 
 def write_text(path: Path, text: str, *, parents: bool = False) -> None:
-    """Write UTF-8 text as :func:`write_bytes`."""
-    write_bytes(path, text.encode("utf-8"), parents=parents)
+    """Write UTF-8 text as :func:`write_bytes`; bytes of file names that are no UTF-8 are written as ``?``."""
+    write_bytes(path, text.encode("utf-8", errors="replace"), parents=parents)
 
 
 def write_json(path: Path, data: Any, *, parents: bool = False) -> None:

@@ -29,4 +29,5 @@ CRITERION = WeightCriterion(
     summary="norm of all four projections",
     formula=weight_magnitude,
     reads=("q", "k", "v", "o"),
+    added=True,
 )

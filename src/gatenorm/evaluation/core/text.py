@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError, named, needing
 from gatenorm.evaluation.core.generic import FRONT, evaluation_text, mixture_sha256
+from gatenorm.files import open_regular, parse_json
 from gatenorm.records.evidence import Data, TextProtocol
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def read_bytes(source: str, path: Path) -> bytes:
         EvaluationError: there is no such file, or it cannot be read.
     """
     try:
-        return path.read_bytes()
+        with path.open("rb") if _is_handed_over(path) else open_regular(path) as file:
+            return file.read()
     except FileNotFoundError:
         raise data_error(
             "data-missing",
@@ -106,6 +107,11 @@ def read_bytes(source: str, path: Path) -> bytes:
     except (OSError, ValueError) as error:
         why = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         raise data_error("data-unreadable", why, source) from None
+
+
+def _is_handed_over(path: Path) -> bool:
+    """Whether a shell opened it, as ``<(...)`` and ``/dev/stdin``: anything else must be a regular file."""
+    return path == Path("/dev/stdin") or path.parent == Path("/dev/fd")
 
 
 def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, Any]]]:
@@ -119,8 +125,8 @@ def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, 
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line.encode())
+        except ValueError as error:
             raise data_error("data-not-json", f"is not JSON in line {number} ({error})", source) from None
         if not isinstance(row, dict):
             raise data_error(

@@ -10,7 +10,6 @@ replaced by a file of the same form.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import data_error, read_bytes, read_rows
 from gatenorm.evaluation.statistics.paired_statistics import mean_figure
+from gatenorm.files import parse_json, read_small
 from gatenorm.models.architecture import Work
 from gatenorm.models.chat_template import check_template
 from gatenorm.models.model import Model
@@ -137,16 +137,16 @@ def read_rule(file: str | None) -> Rule:
     else:
         source = file
         try:
-            raw = Path(file).expanduser().read_bytes()
+            raw = read_small(Path(file).expanduser())
         except OSError as error:
             raise EvaluationError(
                 "file-unreadable", f"cannot be read: {error.strerror}", field="refusal_rule", given=file
             ) from None
     try:
-        said = json.loads(raw)
+        said = parse_json(raw)
         patterns = tuple(re.compile(p, re.IGNORECASE | re.DOTALL) for p in said["patterns"])
         first = int(said.get("first_characters", 240))
-    except (ValueError, KeyError, TypeError, AttributeError, re.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, re.error) as error:
         raise EvaluationError(
             "rule-wrong",
             f"is no refusal rule ({type(error).__name__}: {error})",

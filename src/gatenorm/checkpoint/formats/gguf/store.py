@@ -1,7 +1,6 @@
 """The tensors of a GGUF file, under the names that the file gives them."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.parts import ByteRange
 from gatenorm.checkpoint.store import GGUF, NewWeights, Replacement, StoredTensor, TensorStore
 from gatenorm.errors import CheckpointError
+from gatenorm.files import parse_json
 from gatenorm.progress import Progress
 
 # What gatenorm writes of a model that it pruned: the entry that its config.json would have.
@@ -140,6 +140,6 @@ def _record(path: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
     if RECORD_KEY not in fields:
         return {}
     try:
-        return {"gatenorm": json.loads(fields[RECORD_KEY])}
-    except (TypeError, ValueError, RecursionError) as error:
+        return {"gatenorm": parse_json(fields[RECORD_KEY].encode())}
+    except (AttributeError, ValueError) as error:
         raise CheckpointError("gguf-damaged", f"{path}: {RECORD_KEY} cannot be read ({error!s:.80})") from None

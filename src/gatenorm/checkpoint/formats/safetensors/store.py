@@ -177,7 +177,7 @@ class SafetensorsStore(TensorStore):
         read = sorted({*self.companions, *(name for name in self.others if (self.directory / name).is_file())})
         for name in read:
             if not name.endswith(_PROSE) and not is_weights(name):
-                digest.update(f"{name} {self._files.sha256(name, None)}\n".encode())
+                digest.update(os.fsencode(f"{name} {self._files.sha256(name, None)}\n"))  # not every name is UTF-8
         for name, size in weights.items():
             digest.update(f"{name} {self._files.sha256(name, part_of(progress, done, total))}\n".encode())
             done += size
