@@ -30,7 +30,7 @@ from gatenorm.exports.nemotron import writer as nas_export
 from gatenorm.exports.registry import export_forms
 from gatenorm.families import detect_layout
 from gatenorm.files import LARGE, parse_json
-from gatenorm.models.chat_template import _ends
+from gatenorm.models.chat_template import _end
 from gatenorm.records import Plan, Scores, read_json, read_record, to_json
 from gatenorm.records.audit import Audit
 from gatenorm.records.evidence import evidence_from_json
@@ -272,7 +272,7 @@ def _model(path: Path) -> None:
 
 
 def _template(content: bytes) -> None:
-    assert _ends(content.decode("utf-8", "replace")) in (True, False)
+    assert _end((content.decode("utf-8", "replace"),), "{}") in (True, False)
 
 
 def _answer(content: bytes) -> None:

@@ -49,7 +49,8 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
     name = str(config.get("model_type")).removeprefix(PRUNED_PREFIX)
     data = families().get(name)
     if data is not None:
-        refuse_dropped(config, family(name, config), name)
+        stock = {**config, "model_type": name}
+        refuse_dropped(stock, family(name, stock), name)
     elif config.get("transformers_weights"):
         problem = f"{directory}: config.json names weights of its own, whose header nobody has looked at"
         raise CheckpointError("weights-elsewhere", problem, hint="take the entry transformers_weights out")
