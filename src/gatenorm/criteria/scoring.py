@@ -16,8 +16,8 @@ from gatenorm.families import AttentionWeights, Layout, Projection, attention_we
 from gatenorm.progress import Progress
 from gatenorm.records import LayerScore, Scores, spans
 
-# The square of anything smaller, 1e-30, is so near to the smallest float32 (1e-38) that sums of such terms lose digits.
-_SMALLEST = 1e-15
+# The square of anything smaller, 1e-34, is so near to the least normal float32 (1e-38) that sums of it lose digits.
+_SMALLEST = 1e-17
 
 
 def score(
