@@ -86,9 +86,10 @@ def test_what_is_no_regular_file_is_neither_waited_for_nor_read(tmp_path: Path):
         assert "it is no regular file" in str(error.value)
 
 
-def test_a_pipe_that_a_shell_opened_is_read():
+@pytest.mark.parametrize("opened", ["/dev/fd", "/proc/self/fd"])  # by bash, by zsh
+def test_a_pipe_that_a_shell_opened_is_read(opened: str):
     reader, writer = os.pipe()
     os.write(writer, b"Once upon a time")
     os.close(writer)
-    assert read_text(f"/dev/fd/{reader}").content == "Once upon a time"
+    assert read_text(f"{opened}/{reader}").content == "Once upon a time"
     os.close(reader)

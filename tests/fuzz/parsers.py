@@ -278,7 +278,7 @@ def _template(content: bytes) -> None:
 def _answer(content: bytes) -> None:
     request = CLIENT.Request("GET", "https://huggingface.co/api/models/org/model")
     _ask_plainly(request)
-    _check(CLIENT.Response(200, content=content, request=request))
+    _check({}, CLIENT.Response(200, content=content, request=request))
 
 
 def _sentencepiece() -> bytes:

@@ -109,6 +109,15 @@ def test_a_tokenizer_for_one_release_lies_in_the_directory(directory: Path, name
     assert "tokenizer.1.0.0.json" in caught.value.text()
 
 
+@pytest.mark.parametrize("named", [7, [7], "tokenizer.txt", {"a": 1}])
+def test_what_names_no_tokenizers_is_said_so(directory: Path, named: object):
+    settings = json.loads((directory / "tokenizer_config.json").read_text())
+    (directory / "tokenizer_config.json").write_text(json.dumps({**settings, "fast_tokenizer_files": named}))
+    with refused("tokenizer-unreadable") as caught:
+        load_tokenizer(directory)
+    assert "as a tokenizer" in caught.value.text()
+
+
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_settings_of_generation_are_looked_at_before_a_model_is_loaded(
     directory: Path, tmp_path: Path, elsewhere: bool

@@ -6,7 +6,7 @@ user's token in hand.
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,8 +24,6 @@ AT_MOST = "x-gatenorm-at-most"
 _ASKED = "gatenorm_asked"
 # Bytes that a page of a listing is counted as at least: no listing has more than two hundred pages.
 _PAGE = LARGE // 200
-# Pages that were announced to us, by their addresses, and the bytes of those before them.
-_announced: dict[str, int] = {}
 # Seconds that a hub may ask us to wait before we try again.
 _PATIENCE = 60
 
@@ -48,7 +46,7 @@ def check_answers() -> None:
         hooks = client.event_hooks
         client.event_hooks = {
             "request": [*hooks["request"], _ask_plainly],
-            "response": [*hooks["response"], _check],
+            "response": [*hooks["response"], partial(_check, {})],
         }
         return client
 
@@ -63,7 +61,12 @@ def _ask_plainly(request: Any) -> None:
         request.extensions[AT_MOST] = int(request.headers.pop(AT_MOST))
 
 
-def _check(response: Any) -> None:
+def _check(announced: dict[str, int], response: Any) -> None:
+    """Raise CheckpointError for an answer that is not to be believed.
+
+    Args:
+        announced: pages that were announced to this client, by their addresses, and the bytes of those before them.
+    """
     host, asked_for = response.request.url.host, response.request.extensions[_ASKED]
     api, at_most = _is_api(asked_for), response.request.extensions.get(AT_MOST)
     if response.headers.get("content-encoding", "identity") != "identity":
@@ -89,11 +92,11 @@ def _check(response: Any) -> None:
     if api and response.is_success:
         content = response.read()
         if at_most is not None:
-            read = _announced.pop(asked_for, 0) + max(len(content), _PAGE)
+            read = announced.pop(asked_for, 0) + max(len(content), _PAGE)
             if read > LARGE:
                 raise _wrong(host, "a listing without an end")
             if following is not None:
-                _announced[following] = read
+                announced[following] = read
         try:
             data = parse_json(content, LARGE)
         except ValueError as error:

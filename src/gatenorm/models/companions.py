@@ -45,7 +45,13 @@ def check_companions(directory: Path, names: Sequence[str] = (*_SMALL, *_LARGE))
 def _check_versions(settings: object) -> None:
     """Refuse names of tokenizer files, one for each release of transformers, that lead out of the directory."""
     named = settings.get("fast_tokenizer_files") if isinstance(settings, dict) else None
-    for name in named or ():
-        if not isinstance(name, str) or "/" in name or "\\" in name or not is_companion(name):
-            problem = f"{_SETTINGS} names {json.dumps(name):.80} as a tokenizer"
-            raise CheckpointError("file-elsewhere", problem, expected="files in the directory itself")
+    if named is None:
+        return
+    wrong = [name for name in named if not _lies_beside(name)] if isinstance(named, list) else [named]
+    if wrong:
+        problem = f"{_SETTINGS} names {json.dumps(wrong[0]):.80} as a tokenizer"
+        raise CheckpointError("file-elsewhere", problem, expected="a list of files in the directory itself")
+
+
+def _lies_beside(name: object) -> bool:
+    return isinstance(name, str) and "/" not in name and "\\" not in name and is_companion(name)

@@ -111,7 +111,7 @@ def read_bytes(source: str, path: Path) -> bytes:
 
 def _is_handed_over(path: Path) -> bool:
     """Whether a shell opened it, as ``<(...)`` and ``/dev/stdin``: anything else must be a regular file."""
-    return path == Path("/dev/stdin") or path.parent == Path("/dev/fd")
+    return path == Path("/dev/stdin") or path.parent in (Path("/dev/fd"), Path("/proc/self/fd"))
 
 
 def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, Any]]]:
