@@ -131,6 +131,15 @@ def test_solved_examples_are_in_the_key(monkeypatch: pytest.MonkeyPatch):
     assert key("ran", 0) == key("sat", 0)
 
 
+@pytest.mark.shared
+@pytest.mark.parametrize("kind", ["loglikelihood", "loglikelihood_rolling", "multiple_choice"])
+def test_no_bar_of_lm_eval_is_shown(kind: str, subject: Model, capsys: pytest.CaptureFixture[str]):
+    metric = "byte_perplexity" if kind == "loglikelihood_rolling" else "acc"
+    more = {"doc_to_choice": ["there", "ball"], "doc_to_target": 0} if kind == "multiple_choice" else {}
+    assert measured(subject, task(kind, metric_list=[{"metric": metric}], **more)).items
+    assert capsys.readouterr() == ("", "")
+
+
 def test_quiet_leaves_everything_as_it_was():
     import lm_eval.api.task
 
@@ -138,6 +147,9 @@ def test_quiet_leaves_everything_as_it_was():
     before = (lm_eval.api.task.tqdm, logger.level)
     with harness.quiet():
         assert logger.level == logging.ERROR
+        with harness.without_bar():
+            assert lm_eval.api.task.tqdm is not before[0]
+        assert lm_eval.api.task.tqdm is before[0]
     assert (lm_eval.api.task.tqdm, logger.level) == before
 
 

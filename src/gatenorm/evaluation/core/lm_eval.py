@@ -4,13 +4,9 @@ import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 from gatenorm.errors import MissingExtraError
-
-# What modules of lm-eval call by the name `tqdm`.
-_BARS = ("lm_eval.api.task", "lm_eval.api.model", "lm_eval.models.huggingface")
-
 
 def check_installed(feature: str) -> None:
     """Raise MissingExtraError early where lm-eval is missing."""
@@ -20,30 +16,36 @@ def check_installed(feature: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps lm-eval's bars and remarks, and those of datasets, off the terminal."""
+    """Keeps the remarks of lm-eval, and the remarks and bars of datasets, off the terminal."""
     import datasets
-    from tqdm import tqdm
 
     loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
-    modules = [importlib.import_module(name) for name in _BARS]
-    bars = [getattr(module, "tqdm", None) for module in modules]
     shown = datasets.utils.logging.is_progress_bar_enabled()
-
-    def no_bar(*arguments: Any, **options: Any) -> Any:
-        return tqdm(*arguments, **{**options, "disable": True})
-
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
-        for module in modules:
-            module.tqdm = no_bar  # type: ignore[attr-defined]
         datasets.disable_progress_bars()
         yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-        for module, bar in zip(modules, bars, strict=True):
-            module.tqdm = bar  # type: ignore[attr-defined]
         if shown:
             datasets.enable_progress_bars()
+
+
+@contextmanager
+def without_bar() -> Iterator[None]:
+    """Hides the bar that lm-eval draws while a task writes its requests.
+
+    Those of the models have an option (see :class:`gatenorm.engines._harness.Answering`). This one has none: the name
+    by which one module calls it is another's while requests are written, and nothing outside of that module sees that.
+    """
+    from lm_eval.api import task
+
+    bar = task.tqdm
+    task.tqdm = partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        task.tqdm = bar

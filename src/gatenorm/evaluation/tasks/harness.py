@@ -1,7 +1,7 @@
 """Tasks of the LM evaluation harness (lm-eval), asked of a model.
 
 The harness writes the requests and scores the answers; the model answers them through one of the harness's own classes
-(``engines``). Only bars and chatter are ours.
+(``engines``). Only the progress shown is ours.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import msgspec
 from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError, did_you_mean, first_line
 from gatenorm.evaluation.core.job import Job, TaskOptions
-from gatenorm.evaluation.core.lm_eval import check_installed, quiet
+from gatenorm.evaluation.core.lm_eval import check_installed, quiet, without_bar
 from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.core.text import about_tokens
 from gatenorm.models.architecture import Work
@@ -160,18 +160,16 @@ def run_task(
         task.set_config(key="num_fewshot", value=shots(task))
         task.set_fewshot_seed(seed=_FEWSHOT_SEED)
         tasks = TaskManager(include_defaults=False).load([task])
-        # Once more, for what opening has imported.
         lm = engine_named(model.engine).harness_model(model)
         lm.tell(progress)
-        with quiet():
-            try:
-                with memory_for(model.device, lm.batch_size, lm.max_length):
-                    results = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
-            except AssertionError as error:
-                why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
-                raise EvaluationError(
-                    "harness-refused", f"{task.task_name}: lm-eval refused a request of this model: {why}"
-                ) from error
+        try:
+            with memory_for(model.device, lm.batch_size, lm.max_length), without_bar():
+                results = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
+        except AssertionError as error:
+            why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
+            raise EvaluationError(
+                "harness-refused", f"{task.task_name}: lm-eval refused a request of this model: {why}"
+            ) from error
         name = task.task_name
         cut = _cut(lm, task, lm.max_length + lm.spare_tokens)
         samples = sorted(results["samples"][name], key=lambda s: s["doc_id"])
