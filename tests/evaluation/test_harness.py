@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
+import multiprocessing
+import random
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +150,24 @@ def test_quiet_leaves_everything_as_it_was():
     before = (lm_eval.api.task.tqdm, logger.level)
     with harness.quiet():
         assert logger.level == logging.ERROR
-        with harness.without_bar():
+        with harness.alone():
             assert lm_eval.api.task.tqdm is not before[0]
         assert lm_eval.api.task.tqdm is before[0]
     assert (lm_eval.api.task.tqdm, logger.level) == before
+
+
+@pytest.mark.shared
+def test_standard_errors_by_bootstrap_are_drawn_here_and_in_silence(
+    subject: Model, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """lm-eval would announce them on stdout, where results belong, and start a process a core."""
+    monkeypatch.setattr(multiprocessing, "Pool", lambda *_: pytest.fail("processes were started"))
+    found = measured(subject, task("loglikelihood", metric_list=[{"metric": "perplexity", "aggregation": "median"}]))
+    assert capfd.readouterr() == ("", "")
+    losses = [item.metrics["perplexity"] for item in found.items]
+    draw = random.Random(0)
+    medians = [statistics.median(draw.choices(losses, k=len(losses))) for _ in range(1000)]
+    assert found.metrics["perplexity"].stderr == pytest.approx(statistics.stdev(medians))
 
 
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch):

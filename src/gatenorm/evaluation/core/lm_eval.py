@@ -2,9 +2,12 @@
 
 import importlib.util
 import logging
-from collections.abc import Iterator
+import random
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from gatenorm.errors import MissingExtraError
 
@@ -35,17 +38,25 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def without_bar() -> Iterator[None]:
-    """Hides the bar that lm-eval draws while a task writes its requests.
+def alone() -> Iterator[None]:
+    """Keeps one call of lm-eval's ``evaluate`` silent, and in this process.
 
-    Those of the models have an option (see :class:`gatenorm.engines._harness.Answering`). This one has none: the name
-    by which one module calls it is another's while requests are written, and nothing outside of that module sees that.
+    It has no option for two of its functions. The bar over the requests that a task writes is drawn whatever is asked
+    (those of the models have one, see :class:`gatenorm.engines._harness.Answering`); and standard errors by bootstrap
+    are announced on stdout, where results belong, and drawn in a child for every core of the machine. So two names in
+    lm-eval's modules are others' while the call lasts.
     """
-    from lm_eval.api import task
+    from lm_eval.api import metrics, task
 
-    bar = task.tqdm
-    task.tqdm = partial(bar, disable=True)
+    bar, bootstrap = task.tqdm, metrics.bootstrap_stderr
+    task.tqdm, metrics.bootstrap_stderr = partial(bar, disable=True), _bootstrap_stderr
     try:
         yield
     finally:
-        task.tqdm = bar
+        task.tqdm, metrics.bootstrap_stderr = bar, bootstrap
+
+
+def _bootstrap_stderr(statistic: Callable[[Sequence[Any]], float], values: Sequence[Any], iters: int) -> float:
+    """The standard deviation of a statistic over so many samples with replacement, the first that lm-eval draws."""
+    draw = random.Random(0)
+    return statistics.stdev(statistic(draw.choices(values, k=len(values))) for _ in range(iters))

@@ -16,7 +16,7 @@ import msgspec
 from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError, did_you_mean, first_line
 from gatenorm.evaluation.core.job import Job, TaskOptions
-from gatenorm.evaluation.core.lm_eval import check_installed, quiet, without_bar
+from gatenorm.evaluation.core.lm_eval import alone, check_installed, quiet
 from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.core.text import about_tokens
 from gatenorm.models.architecture import Work
@@ -29,6 +29,8 @@ PACKAGES = ("lm_eval", "datasets")
 _FEWSHOT_SEED = 1234
 # About as many for each document: most tasks have two to four choices.
 _REQUESTS = 4
+# For standard errors that no formula gives, which are then known to some percent.
+_BOOTSTRAP_SAMPLES = 1000
 # What lm-eval calls the filter of a task that names none.
 _NO_FILTER = "none"
 
@@ -163,8 +165,10 @@ def run_task(
         lm = engine_named(model.engine).harness_model(model)
         lm.tell(progress)
         try:
-            with memory_for(model.device, lm.batch_size, lm.max_length), without_bar():
-                results = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
+            with memory_for(model.device, lm.batch_size, lm.max_length), alone():
+                results = evaluate(
+                    lm=lm, task_dict=tasks, limit=limit, log_samples=True, bootstrap_iters=_BOOTSTRAP_SAMPLES
+                )
         except AssertionError as error:
             why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
             raise EvaluationError(
