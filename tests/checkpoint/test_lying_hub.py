@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from huggingface_hub.utils import _http
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.hub import fetch_companions, locate
 from gatenorm.checkpoint.hub_answers import AT_MOST, check_answers
+from gatenorm.checkpoint.hub_transfer import XetSwitch
 from gatenorm.errors import CheckpointError
 from gatenorm.files import LARGE
 from tests.checkpoint.test_checkpoint import ONE, TWO, index
@@ -205,6 +207,17 @@ def test_the_token_goes_to_no_other_host_for_a_xet_download(hub: Hub, link: bool
     hub.headers = {"x-xet-hash": "a" * 64, **header}
     assert (locate("org/model") / "model.safetensors").read_bytes() == ONE
     assert {request.url.host for request in hub.asked} == {"huggingface.co"}
+    assert constants.HF_HUB_DISABLE_XET is False
+
+
+def test_xet_stays_off_until_the_last_block_that_needs_it_off_ends(monkeypatch: pytest.MonkeyPatch):
+    """Blocks of threads overlap; each of them would otherwise put back what another one had set."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    switch, other = XetSwitch(), ExitStack()
+    with switch.off():
+        other.enter_context(switch.off())
+    assert constants.HF_HUB_DISABLE_XET is True
+    other.close()
     assert constants.HF_HUB_DISABLE_XET is False
 
 
