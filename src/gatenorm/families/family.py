@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from gatenorm.errors import FamilyError, RecordError, did_you_mean
-from gatenorm.extensions import Extension, extensions, installed, passing_over, working
+from gatenorm.extensions import Extension, describes, extensions, passing_over, working
 from gatenorm.families.schema import Family, Refusal, Tower, Variant
 from gatenorm.records import Edits, from_json
 
@@ -147,7 +147,7 @@ def family(model_type: str, config: Mapping[str, Any]) -> Family:
         raise FamilyError("family-unknown", f"model_type {model_type!r} is not known", hint=near_names(model_type))
     data = families()[model_type]
     if added := of_package(model_type):
-        installed().described[model_type] = added
+        describes(added)
     if data.tower:
         config = tower_config(data, config)
         named = config.get("model_type")
