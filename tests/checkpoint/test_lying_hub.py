@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants, set_client_factory
+from huggingface_hub import constants, get_session, set_client_factory
 from huggingface_hub.utils import _http
 
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.hub import fetch_companions, locate
 from gatenorm.checkpoint.hub_answers import AT_MOST, check_answers
-from gatenorm.checkpoint.hub_transfer import XetSwitch
+from gatenorm.checkpoint.hub_transfer import Transfers
 from gatenorm.errors import CheckpointError
 from gatenorm.files import LARGE
 from tests.checkpoint.test_checkpoint import ONE, TWO, index
@@ -213,9 +213,9 @@ def test_the_token_goes_to_no_other_host_for_a_xet_download(hub: Hub, link: bool
 def test_xet_stays_off_until_the_last_block_that_needs_it_off_ends(monkeypatch: pytest.MonkeyPatch):
     """Blocks of threads overlap; each of them would otherwise put back what another one had set."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-    switch, other = XetSwitch(), ExitStack()
-    with switch.off():
-        other.enter_context(switch.off())
+    transfers, other = Transfers(), ExitStack()
+    with transfers.one():
+        other.enter_context(transfers.one())
     assert constants.HF_HUB_DISABLE_XET is True
     other.close()
     assert constants.HF_HUB_DISABLE_XET is False
@@ -289,6 +289,16 @@ def test_an_endless_range_is_not_read_to_its_end(hub: Hub):
     hub.body = lambda request, content: endless() if request.url.path.endswith("model.safetensors") else content
     with pytest.raises(CheckpointError, match="answers range requests"):
         open_store("org/model", fetch=False)
+
+
+def test_what_others_ask_the_hub_in_the_same_process_is_left_alone(hub: Hub):
+    """Whoever uses gatenorm as a library may be sent compressed bodies, and be asked to wait."""
+    assert locate("org/model").is_dir()
+    hub.asked.clear()
+    hub.headers = {"content-encoding": "identity", "retry-after": "1000000", "x-repo-commit": "a/b"}
+    assert get_session().get("https://huggingface.co/org/model/resolve/main/config.json").status_code == 200
+    assert hub.asked[0].headers["accept-encoding"] != "identity"
+    assert refused() == "hub-wrong"
 
 
 def test_a_compressed_body_is_refused(hub: Hub):

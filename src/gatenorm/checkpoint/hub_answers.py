@@ -6,10 +6,11 @@ user's token in hand.
 
 import re
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from gatenorm.checkpoint.hub_transfer import TRANSFERS
 from gatenorm.errors import CheckpointError
 from gatenorm.files import LARGE, parse_json
 
@@ -30,9 +31,9 @@ _PATIENCE = 60
 
 @cache
 def check_answers() -> None:
-    """Have every answer to huggingface_hub in this process checked from now on.
+    """Have the answers to huggingface_hub checked that are asked for while :data:`TRANSFERS` go on.
 
-    A request then raises :class:`CheckpointError` for a hash that is none, a body that is longer than was asked for or
+    Requests of others, before and after, are left as they are. A request of ours raises :class:`CheckpointError` for a hash that is none, a body that is longer than was asked for or
     compressed, JSON that is none or beyond the limits of small files, a next page elsewhere, or a long wait. Where it
     has the header ``AT_MOST`` it also does for a longer body than that, and for a listing without an end.
     """
@@ -42,12 +43,18 @@ def check_answers() -> None:
     make = _http._GLOBAL_CLIENT_FACTORY  # whoever uses gatenorm as a library may have set one
 
     def checked() -> Any:
-        client = make()
+        client, announced = make(), dict[str, int]()
         hooks = client.event_hooks
-        client.event_hooks = {
-            "request": [*hooks["request"], _ask_plainly],
-            "response": [*hooks["response"], partial(_check, {})],
-        }
+
+        def ask(request: Any) -> None:
+            if TRANSFERS.going_on:
+                _ask_plainly(request)
+
+        def check(response: Any) -> None:
+            if _ASKED in response.request.extensions:
+                _check(announced, response)
+
+        client.event_hooks = {"request": [*hooks["request"], ask], "response": [*hooks["response"], check]}
         return client
 
     set_client_factory(checked)
