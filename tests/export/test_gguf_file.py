@@ -374,4 +374,3 @@ def test_keys_that_contradict_each_other_are_an_error_in_one_line(written: Path,
 
 def test_the_target_is_listed():
     assert export_form("gguf").is_file
-    assert {"auto", *gguf_types.SCHEMES} == set(export_form("gguf").dtypes)

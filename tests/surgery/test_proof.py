@@ -82,7 +82,7 @@ def test_a_hint_that_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     known = dict(gatenorm.families.families())
     known.pop("seed_oss")
     monkeypatch.setattr("gatenorm.families.detection.families", lambda: known)
-    with pytest.raises(FamilyError, match=r"computes like Llama.*set family to llama"):
+    with pytest.raises(FamilyError, match=r"computes like llama.*set family to llama"):
         gatenorm.open_model(source)
     layout = gatenorm.open_model(source, "llama")
     assert "equal on a tiny random model" in layout.assumption

@@ -33,9 +33,10 @@ _PATIENCE = 60
 def check_answers() -> None:
     """Have the answers to huggingface_hub checked that are asked for while :data:`TRANSFERS` go on.
 
-    Requests of others, before and after, are left as they are. A request of ours raises :class:`CheckpointError` for a hash that is none, a body that is longer than was asked for or
-    compressed, JSON that is none or beyond the limits of small files, a next page elsewhere, or a long wait. Where it
-    has the header ``AT_MOST`` it also does for a longer body than that, and for a listing without an end.
+    Requests of others, before and after, are left as they are. One of ours raises :class:`CheckpointError` for a hash
+    that is none, a body that is longer than was asked for or compressed, JSON that is none or beyond the limits of
+    small files, a next page elsewhere, or a long wait. Where it has the header ``AT_MOST`` it also does for a longer
+    body than that, and for a listing without an end.
     """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http

@@ -11,6 +11,7 @@ from typing import Any
 
 from gatenorm.errors import MissingExtraError
 
+
 def check_installed(feature: str) -> None:
     """Raise MissingExtraError early where lm-eval is missing."""
     if importlib.util.find_spec("lm_eval") is None or importlib.util.find_spec("datasets") is None:

@@ -24,7 +24,9 @@ from gatenorm.records.evidence import Data, ZeroShot
 
 @cache
 def tasks() -> Mapping[str, Mapping[str, Any]]:
-    """The seven tasks by name: split of the official task, fields of a line, prompt, target, choices, metrics."""
+    """The seven tasks by name: split of the official task, fields of a line, the values that ``answer`` may have,
+    prompt, target, choices, metrics.
+    """
     text = files("gatenorm.evaluation").joinpath("data/zeroshot.json").read_text(encoding="utf-8")
     loaded: Mapping[str, Mapping[str, Any]] = json.loads(text)["tasks"]
     return loaded
@@ -153,7 +155,7 @@ def _checked(source: str, number: int, row: Mapping[str, Any], name: str) -> Map
     wrong: dict[str, Callable[[Any], bool]] = {
         "choices": lambda v: not (isinstance(v, list) and len(v) > 1 and all(isinstance(c, str) and c for c in v)),
         "label": lambda v: type(v) is not int or not 0 <= v < len(row.get("choices", said["choices"])),
-        "answer": lambda v: v not in ("1", "2") if name == "winogrande" else type(v) is not bool,
+        "answer": lambda v: (type(v), v) not in [(type(answer), answer) for answer in said["answers"]],
         "sentence": lambda v: not isinstance(v, str) or "_" not in v,
     }
     for field in said["fields"]:
