@@ -111,7 +111,10 @@ def is_quiet() -> bool:
 
 
 def quiet_hub() -> None:
-    """Keep the hub's bars off a stderr that is no terminal; must come before huggingface_hub is imported."""
+    """Keep the hub's bars off a stderr that is no terminal; must come before huggingface_hub is imported.
+
+    The variables stay set: the process is the command's, and so are its children, which time and train.
+    """
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # What went wrong is said once, by us.
