@@ -36,6 +36,7 @@ from gatenorm.records.evidence import (
     evidence_from_json,
 )
 from gatenorm.records.scores import ERROR
+from tests.errors import refused
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(max_size=8)
@@ -302,7 +303,7 @@ def test_a_file_that_holds_no_object_is_refused(tmp_path: Path, content: bytes) 
 def test_read_json(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(json.dumps(to_json(RECORDS["plan"][1])))
     assert read_record(Plan, tmp_path / "plan.json", "a plan") == RECORDS["plan"][1]
-    with pytest.raises(RecordError, match="there is no file"):
+    with refused("file-missing", kind=RecordError):
         read_json(tmp_path / "absent.json", "a plan")
     with pytest.raises(RecordError):
         read_json(tmp_path, "a plan")

@@ -12,6 +12,7 @@ from gatenorm.analysis.agreement import agree, kendall, label, ranks, spearman
 from gatenorm.analysis.diagnostics import curve_signatures, few_shared, gate_norms_do_not_fall
 from gatenorm.errors import CriterionError
 from gatenorm.records import Diagnostic, LayerScore, ModelIdentity, Scores, from_json, to_json
+from tests.errors import refused
 
 IDENTITY = ModelIdentity("model", "llama", 10, "0", {})
 PAIRS = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=2, max_size=12)
@@ -71,7 +72,7 @@ def test_overlaps_count_the_layers_that_both_remove():
     assert all(o.shared == () for o in pair.overlaps)
     assert [o.chance for o in pair.overlaps] == [0.1, 0.4, 1.6, 2.5]
     assert agree(falling, falling).overlaps[1].shared == (8, 9)
-    with pytest.raises(CriterionError, match="different layers"):
+    with refused("layers-differ", kind=CriterionError):
         agree(falling, scores([1.0, 2.0]))
 
 

@@ -24,6 +24,7 @@ from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.models.model import Model
 from tests.analysis.models import stream_statistics
+from tests.errors import refused
 
 ITEMS = 16
 
@@ -80,7 +81,7 @@ def test_how_sure_it_is_comes_out_of_the_likelihoods(kind: Kind, demo: Model):
 def test_tokens_of_another_vocabulary_are_refused(demo: Model):
     config = demo.module.config.to_dict() | {"vocab_size": 100, "num_hidden_layers": 1}
     small = Model.of_module(type(demo.module)(type(demo.module.config)(**config)), demo.tokenizer)
-    with pytest.raises(EvaluationError, match="outside the model's vocabulary"):
+    with refused("token-outside-vocabulary", kind=EvaluationError):
         evaluation.task(small, KINDS[0], 2)
 
 
