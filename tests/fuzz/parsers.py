@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from gatenorm.exports.nemotron import writer as nas_export
 from gatenorm.exports.registry import export_forms
 from gatenorm.families import detect_layout
 from gatenorm.files import LARGE, parse_json
-from gatenorm.models.chat_template import _end
+from gatenorm.models.chat_template import render
 from gatenorm.records import Plan, Scores, read_json, read_record, to_json
 from gatenorm.records.audit import Audit
 from gatenorm.records.evidence import evidence_from_json
@@ -272,7 +273,8 @@ def _model(path: Path) -> None:
 
 
 def _template(content: bytes) -> None:
-    assert _end((content.decode("utf-8", "replace"),), "{}") in (True, False)
+    given = SimpleNamespace(chat_template=content.decode("utf-8", "replace"))
+    render(given, [{"role": "user", "content": "One."}], add_generation_prompt=True)
 
 
 def _answer(content: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ from gatenorm.cli import application
 from gatenorm.demo.package import MODEL
 from gatenorm.errors import EvaluationError
 from gatenorm.models import chat_template
-from gatenorm.models.chat_template import check_template
+from gatenorm.models.chat_template import render
 from gatenorm.models.loading import load, load_tokenizer
 from tests.command_line import answer
 from tests.errors import refused
@@ -156,11 +155,15 @@ def test_a_panic_later_on_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().err == "error: a tokenizer failed: range end index 3\n"
 
 
+SAID = [{"role": "user", "content": "One."}]
+BOMB = "{{ 'a' * 10**10 }}"
+
+
 @pytest.mark.parametrize(
     "template",
     [
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-        "{{ 'a' * 10**10 }}",
+        BOMB,
         "{{ 'a'.center(10**10) }}",
         "{% set n = namespace(s='aaaaaaaa') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
         "{{ 'a' * 2**21 }}",
@@ -168,43 +171,66 @@ def test_a_panic_later_on_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: p
     ],
 )
 def test_a_template_without_an_end_is_stopped(template: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(chat_template, "_SECONDS", 1)
-    for given in (template, {"default": "{{ 1 }}", "tools": template}):
+    monkeypatch.setattr(chat_template, "_SECONDS", 1.0)
+    for given in (template, {"default": template, "tools": "{{ 1 }}"}):
         with refused("chat-template-unbounded"):
-            check_template(SimpleNamespace(chat_template=given))
+            render(SimpleNamespace(chat_template=given), SAID)
 
 
 @pytest.mark.parametrize(
     "condition",
     [
-        *("bos_token is defined", "documents is none", "strftime_now('%Y')", "enable_thinking is false"),
-        "not add_generation_prompt",
+        *("messages[0].content == 'x'", "messages | length == 3", "messages[0].content | length > 99"),
+        *("bos_token == '<s>'", "strftime_now('%Y')", "enable_thinking is false", "not add_generation_prompt"),
     ],
 )
-def test_a_template_is_tried_with_what_it_will_be_given(condition: str):
-    template = "{% if " + condition + " %}{{ 'a' * 2**21 }}{% endif %}"
+def test_limits_hold_for_the_messages_themselves(condition: str):
+    """A template can behave until it sees certain ones."""
+    template = "{% if " + condition + " %}" + BOMB + "{% endif %}"
+    tokenizer = SimpleNamespace(chat_template=template, special_tokens_map={"bos_token": "<s>"})
+    messages = [{"role": "user", "content": "x" if "'x'" in condition else "y" * 100}] * 3
     with refused("chat-template-unbounded"):
-        check_template(SimpleNamespace(chat_template=template, special_tokens_map={"bos_token": "<s>"}))
+        render(tokenizer, messages, add_generation_prompt=False, enable_thinking=False)
+    assert render(SimpleNamespace(chat_template="{{ messages | length }}"), messages) == "3"
 
 
-def test_named_templates_share_their_time(monkeypatch: pytest.MonkeyPatch):
-    started: list[Any] = []
-    run = subprocess.run
-    monkeypatch.setattr(chat_template.subprocess, "run", lambda *a, **k: started.append(a) or run(*a, **k))
-    check_template(SimpleNamespace(chat_template={name: f"{{{{ '{name}' }}}}" for name in "abcd"}))
-    assert len(started) == 1
+def test_many_renderings_share_their_time(monkeypatch: pytest.MonkeyPatch):
+    """Each of these stays within the limit of one."""
+    template = "{% for a in range(99999) %}{% for b in range(7) %}{% endfor %}{% endfor %}"
+    tokenizer = SimpleNamespace(chat_template=template)
+    assert render(tokenizer, SAID) == ""
+    monkeypatch.setattr(chat_template, "_USUAL", -4.0)
+    with refused("chat-template-unbounded"):
+        for _ in range(4):
+            render(tokenizer, SAID)
+
+
+def test_a_long_message_is_no_fault_of_the_template():
+    said = "a" * (3 << 20)
+    template = SimpleNamespace(chat_template="{{ messages[0].content }}")
+    assert render(template, [{"role": "user", "content": said}]) == said
 
 
 @pytest.mark.parametrize(
     "template",
     [
-        None,
-        "{% for m in messages %}{{ m.content | trim }}{% endfor %}",
-        "{{ raise_exception('roles must alternate') }}",
-        "{% if",
-        "{{ nothing.there }}",
-        "{% generation %}{{ messages[0]['content'] }}{% endgeneration %}{{ strftime_now('%d') }}",
+        *(None, 7, {"tools": "{{ 1 }}"}, "{% if", "{{ nothing.there }}", "{{ raise_exception('no') }}"),
+        "{{ messages.__class__.__mro__[1].__subclasses__() }}",
     ],
 )
-def test_other_templates_are_left_to_what_uses_them(template: str | None):
-    check_template(SimpleNamespace(chat_template=template))
+def test_a_template_that_fails_is_one_line(template: Any):
+    with refused("chat-template-broken") as caught:
+        render(SimpleNamespace(chat_template=template), SAID)
+    assert "\n" not in caught.value.text()
+
+
+def test_a_template_is_rendered_as_transformers_does_it(directory: Path):
+    tokenizer = load_tokenizer(directory)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% generation %}\n  {% set n = namespace(x=0) %}\n{% for m in messages %}{% if m.role == 'b' %}"
+        "{% break %}{% endif %}{{ m | tojson(indent=2) }}{% endfor %}{% endgeneration %}{{ tools }}{{ documents }}"
+        "{{ dict(a=1) }}{{ strftime_now('%Y') }}{{ add_generation_prompt }}"
+    )
+    messages = [{"role": "user", "content": "é<\u2028\U0001f600"}, {"role": "b", "content": ""}]
+    expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert render(tokenizer, messages, add_generation_prompt=True) == expected
