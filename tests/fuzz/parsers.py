@@ -32,6 +32,7 @@ from gatenorm.exports.registry import export_forms
 from gatenorm.families import detect_layout
 from gatenorm.files import LARGE, parse_json
 from gatenorm.models.chat_template import render
+from gatenorm.models.tokenizer_growth import check_growth
 from gatenorm.records import Plan, Scores, read_json, read_record, to_json
 from gatenorm.records.audit import Audit
 from gatenorm.records.evidence import evidence_from_json
@@ -206,7 +207,9 @@ class Place:
 
         def read(content: bytes) -> None:
             with self._changed(name, content):
-                without_code(read_json(self.model / name, name, LARGE))
+                data = read_json(self.model / name, name, LARGE)
+                without_code(data)
+                check_growth(data)
                 tokenizer_config(self.layout)
                 tokenizer(self.layout, 1024)
 
