@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -25,8 +24,8 @@ def render(tokenizer: Any, messages: Sequence[Mapping[str, str]], **options: boo
 
     Raises:
         EvaluationError: ``chat-template-broken`` where there is none or it fails, and ``chat-template-unbounded`` where
-            a rendering takes more than 10 seconds, or all of them more than these and a tenth of a second each; or a
-            gigabyte, or a million characters and ten times the messages'.
+            a rendering takes more than 10 seconds, or all of them more of the processor than these and a tenth of a
+            second each; or a gigabyte, or a million characters and ten times the messages'.
     """
     found = getattr(tokenizer, "chat_template", None)
     template = found.get("default") if isinstance(found, dict) else found
@@ -70,18 +69,19 @@ class _Renderer:
         with self._lock:
             if template != self._template:
                 self._template, self._left = template, _SECONDS
-            began, stopped = time.monotonic(), Timer(self._left, self._child.process.kill)
+            stopped = Timer(_SECONDS, self._child.process.kill)
             stopped.start()
             try:
                 line = self._child.ask(question)
             finally:
                 stopped.cancel()
-            self._left = min(_SECONDS, self._left + _USUAL - (time.monotonic() - began))
-        if not line:
-            _renderer.cache_clear()
-            return {}
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+            if not line:
+                _renderer.cache_clear()
+                return {}
+            answer: dict[str, Any] = json.loads(line)
+            # Of the processor, which others may keep busy.
+            self._left = min(_SECONDS, self._left + _USUAL - answer["seconds"])
+            return answer if self._left > 0 else {}
 
 
 @lru_cache(maxsize=1)
