@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from huggingface_hub import constants, get_session, set_client_factory
 from huggingface_hub.utils import _http
 
-from gatenorm.checkpoint import open_store
+from gatenorm.checkpoint import hub_answers, open_store
 from gatenorm.checkpoint.hub import fetch_companions, locate
 from gatenorm.checkpoint.hub_answers import AT_MOST, check_answers
 from gatenorm.checkpoint.hub_transfer import Transfers
@@ -259,6 +260,46 @@ def endless() -> Iterator[bytes]:
 def test_an_endless_body_is_not_read_to_its_end(hub: Hub):
     hub.body = lambda request, content: endless()
     assert refused() == "hub-wrong"
+
+
+class Clock:
+    """Time that passes while a body is waited for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.now = 0.0
+        monkeypatch.setattr(hub_answers, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def dripping(self, content: bytes, size: int, seconds: float) -> Iterator[bytes]:
+        for begin in range(0, len(content), size):
+            self.now += seconds
+            yield content[begin : begin + size]
+
+
+@pytest.mark.parametrize("stated", [False, True])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_body_that_hardly_comes_is_not_waited_for(hub: Hub, monkeypatch: pytest.MonkeyPatch, stated: bool, name: str):
+    clock, hub.stated = Clock(monkeypatch), stated
+    hub.files["config.json"] = b"{" + b" " * 1000 + b"}"
+    hub.body = lambda request, content: clock.dripping(content, 1, 5) if request.url.path.endswith(name) else content
+    assert refused() == "hub-wrong"
+    assert clock.now <= 60
+
+
+def test_a_range_that_hardly_comes_is_not_waited_for(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    clock = Clock(monkeypatch)
+    hub.body = lambda request, content: clock.dripping(content, 1, 5) if "range" in request.headers else content
+    with pytest.raises(CheckpointError) as caught:
+        open_store("org/model", fetch=False)
+    assert (caught.value.code, clock.now) == ("hub-wrong", 40 + 60)  # the eight bytes in front of a header are few
+
+
+@pytest.mark.parametrize(("size", "seconds"), [(50, 0.005), (1 << 16, 55.0), (1 << 20, 59.0)])
+def test_a_slow_line_is_no_attack(hub: Hub, monkeypatch: pytest.MonkeyPatch, size: int, seconds: float):
+    """Ten kilobytes a second, in small pieces; nor are pauses."""
+    clock = Clock(monkeypatch)
+    hub.files["config.json"] = b'{"model_type": "llama"' + b" " * (5 << 19) + b"}"
+    hub.body = lambda request, content: clock.dripping(content, size, seconds)
+    assert (locate("org/model") / "model.safetensors").read_bytes() == ONE
 
 
 def test_a_small_file_whose_stated_length_is_not_small_is_not_read_to_its_end(hub: Hub, tmp_path: Path):

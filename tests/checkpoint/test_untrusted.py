@@ -171,6 +171,20 @@ def test_no_code_of_others_is_carried_along(model: Path, tmp_path: Path):
     assert any("tokenizer_config.json names code" in what for what in written.left_out)
 
 
+def test_no_code_of_a_pruned_directory_is_carried_along_by_the_next_pruning(model: Path, tmp_path: Path):
+    """Its modelling file gives the blocks what the record says of the original configuration."""
+    write_pruned(api.open_model(model), api.plan(model, drop=[1]), tmp_path / "out")
+    record = json.loads((tmp_path / "out/config.json").read_text())["gatenorm"]
+    original = {"_attn_implementation": "org/kernel", "text_config": {"auto_map": {"AutoModel": "evil.Evil"}}}
+    edit_config(tmp_path / "out", gatenorm={**record, "original": {**original, "num_hidden_layers": 4}})
+    again = api.plan(tmp_path / "out", drop=[2])
+    write_pruned(api.open_model(tmp_path / "out"), again, tmp_path / "again")
+    text = (tmp_path / "again/config.json").read_text()
+    assert "org/kernel" not in text
+    assert "evil" not in text
+    assert json.loads(text)["gatenorm"]["original"]["num_hidden_layers"] == 4
+
+
 @pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation", "experts_implementation"])
 def test_a_kernel_that_a_config_names_is_not_fetched(model: Path, key: str):
     edit_config(model, text_config={key: {"": "org/kernel"}})

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ from gatenorm.exports.nemotron import writer as nas_export
 from gatenorm.exports.registry import export_forms
 from gatenorm.families import detect_layout
 from gatenorm.files import LARGE, parse_json
-from gatenorm.models.chat_template import _end
+from gatenorm.models.chat_template import render
+from gatenorm.models.tokenizer_growth import check_growth
 from gatenorm.records import Plan, Scores, read_json, read_record, to_json
 from gatenorm.records.audit import Audit
 from gatenorm.records.evidence import evidence_from_json
@@ -205,7 +207,9 @@ class Place:
 
         def read(content: bytes) -> None:
             with self._changed(name, content):
-                without_code(read_json(self.model / name, name, LARGE))
+                data = read_json(self.model / name, name, LARGE)
+                without_code(data)
+                check_growth(data)
                 tokenizer_config(self.layout)
                 tokenizer(self.layout, 1024)
 
@@ -272,7 +276,8 @@ def _model(path: Path) -> None:
 
 
 def _template(content: bytes) -> None:
-    assert _end((content.decode("utf-8", "replace"),), "{}") in (True, False)
+    given = SimpleNamespace(chat_template=content.decode("utf-8", "replace"))
+    render(given, [{"role": "user", "content": "One."}], add_generation_prompt=True)
 
 
 def _answer(content: bytes) -> None:

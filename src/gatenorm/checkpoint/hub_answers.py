@@ -5,6 +5,8 @@ user's token in hand.
 """
 
 import re
+import sys
+import time
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -27,6 +29,8 @@ _ASKED = "gatenorm_asked"
 _PAGE = LARGE // 200
 # Seconds that a hub may ask us to wait before we try again.
 _PATIENCE = 60
+# Bytes that a body has to bring in so many seconds of waiting for it: a kilobyte a second.
+_SLOWEST, _WINDOW = 60 << 10, 60.0
 
 
 @cache
@@ -34,9 +38,9 @@ def check_answers() -> None:
     """Have the answers to huggingface_hub checked that are asked for while :data:`TRANSFERS` go on.
 
     Requests of others, before and after, are left as they are. One of ours raises :class:`CheckpointError` for a hash
-    that is none, a body that is longer than was asked for or compressed, JSON that is none or beyond the limits of
-    small files, a next page elsewhere, or a long wait. Where it has the header ``AT_MOST`` it also does for a longer
-    body than that, and for a listing without an end.
+    that is none; a body that is compressed, longer than was asked for, or comes more slowly than a kilobyte a second
+    for a minute; JSON that is none or beyond the limits of small files; a next page elsewhere; or a long wait. Where it
+    has the header ``AT_MOST`` it also does for a longer body than that, and for a listing without an end.
     """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http
@@ -95,8 +99,8 @@ def _check(announced: dict[str, int], response: Any) -> None:
         _limit(response, int(asked[2]) - int(asked[1]) + 1, "a server that answers range requests")
     elif api or "content-length" not in response.headers:
         _limit(response, LARGE)
-    elif at_most is not None:
-        _limit(response, at_most)
+    else:
+        _limit(response, sys.maxsize if at_most is None else at_most)
     if api and response.is_success:
         content = response.read()
         if at_most is not None:
@@ -135,15 +139,25 @@ def _check_hash(host: str, name: str, value: Any) -> None:
 
 
 def _limit(response: Any, most: int, expected: str = "") -> None:
-    """Have the body end with an error at the first byte too many."""
+    """Have the body end with an error at the first byte too many, or where it hardly comes: silence ends by itself."""
     source = response.stream
     [base] = [kind for kind in type(source).__mro__ if kind.__name__ == "SyncByteStream"]
     host = response.request.url.host
 
     class Limited(base):  # type: ignore[misc,valid-type]
         def __iter__(self) -> Iterator[bytes]:
-            left = most
-            for piece in source:
+            left, waited, brought = most, 0.0, 0
+            pieces = iter(source)
+            while True:
+                began = time.monotonic()
+                piece = next(pieces, None)
+                if piece is None:
+                    return
+                waited, brought = waited + time.monotonic() - began, brought + len(piece)
+                if waited >= _WINDOW:
+                    if brought < _SLOWEST:
+                        raise _wrong(host, f"{brought:,} bytes in {waited:.0f} seconds: it is not waited for")
+                    waited, brought = 0.0, 0
                 left -= len(piece)
                 if left < 0:
                     raise _wrong(host, f"more than the {most:,} bytes that a body may have", expected)

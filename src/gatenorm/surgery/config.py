@@ -91,7 +91,7 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
             block=block_description(layout.data),
             plan=plan,
             operations=operation_records(plan.edits, layout.width),
-            original=layout.pruned.original
+            original=without_code(layout.pruned.original)
             if layout.pruned
             else original_keys(layout.data, layout.config, layout.layers),
         )
