@@ -40,6 +40,8 @@ def test_after_a_mishap(commands: str, kills: int, others: int, names: str, tmp_
     asked = ["--kills", str(kills), "--others", str(others), "--mishaps", names]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     answer = subprocess.run([*program, *asked], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if "ray_address cannot be reached" in answer.stderr:
+        pytest.skip("Ray could not be started on this machine")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     first = names.split(";")[0]
     assert answer.stdout.count(f"| {first} |") == len(commands.split(","))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -77,7 +76,7 @@ class Given:
             raise refused[len(content) % len(refused)]
 
     def read_pickled(self, content: bytes) -> None:
-        """A whole file, or the pickle in one, which nobody could change without the sum that the archive keeps of it."""
+        """A whole file, or the pickle in one: an archive keeps a sum of it, by which any change would be refused."""
         if not content.startswith(b"PK"):
             content = _archive(content)
         path = self.folder / "pytorch_model.bin"
