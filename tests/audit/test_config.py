@@ -410,6 +410,11 @@ def test_every_model_but_those_of_a_language_of_their_own_has_the_default_at_eve
         "run: {seed: 9223372036854775808}",
         "\ud800".encode("utf-8", "surrogatepass"),
         "a: !!python/object/apply:os.system [true]",
+        "a: !!bool x",
+        "a: !!timestamp x",
+        "a: !!int ''",
+        "run: {threads: 0x" + "F" * 9000 + "}",
+        "run: {threads: 1" + ":59" * 300 + ".5}",
     ],
 )
 def test_yaml_that_would_take_too_much_is_one_short_line(text: str | bytes, tmp_path: Path):

@@ -83,6 +83,22 @@ def test_the_licence_of_a_foreign_card_is_not_stated(model: Path, tmp_path: Path
     assert "secret-terms" not in (pruned(model, tmp_path / "out") / "README.md").read_text()
 
 
+@pytest.mark.parametrize("value", ["*f", "[" * 300 + "]" * 300, "a" * (1 << 18), "!!bool x"])
+def test_a_card_that_would_take_too_much_is_none(value: str, model: Path, tmp_path: Path):
+    """Written out, the licence behind the first would have 10^9 words."""
+    before = ["x", "*a", "*b", "*c", "*d", "*e"]
+    grows = [f"{name}: &{name} [{','.join([of] * 32)}]" for name, of in zip("abcdef", before, strict=True)]
+    (model / "README.md").write_text("\n".join(["---", *grows, f"license: {value}", "---", ""]))
+    card = (pruned(model, tmp_path / "out") / "README.md").read_text()
+    assert "The source states no licence in its card" in card
+
+
+def test_the_licence_of_a_card_is_stated(model: Path, tmp_path: Path):
+    for number, ends in enumerate(("\n", "\r\n")):
+        (model / "README.md").write_bytes(ends.join(["---", "license: mit", "---", "# m", "---", ""]).encode())
+        assert "the source states it: `mit`" in (pruned(model, tmp_path / f"out{number}") / "README.md").read_text()
+
+
 # ---- names that are no UTF-8
 
 

@@ -90,6 +90,10 @@ def test_another_rule_and_another_set_can_be_given(tmp_path: Path):
         ('{"patterns": ["a{99999999999999999999}"]}', "rule-wrong"),
         pytest.param(json.dumps({"patterns": ["(" * 3000]}), "rule-wrong", id="groups"),
         ("[]", "rule-wrong"),
+        ('{"patterns": "sorry"}', "rule-wrong"),
+        ('{"patterns": {"sorry": 1}}', "rule-wrong"),
+        ('{"patterns": ["a"], "first_characters": -5}', "rule-wrong"),
+        ('{"patterns": ["a"], "first_characters": true}', "rule-wrong"),
     ],
 )
 def test_damaged_rules_get_one_line(content: str, message: str, tmp_path: Path):
@@ -102,6 +106,13 @@ def test_damaged_rules_get_one_line(content: str, message: str, tmp_path: Path):
     os.mkfifo(tmp_path / "fifo")
     with refused("file-unreadable", "refusal_rule"):
         read_rule(str(tmp_path / "fifo"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pattern_that_python_warns_of_is_read(tmp_path: Path):
+    path = tmp_path / "rule.json"
+    path.write_text(json.dumps({"patterns": ["[[a]b"]}))
+    assert read_rule(str(path)).refuses("ab")
 
 
 @pytest.mark.parametrize(

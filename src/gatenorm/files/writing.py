@@ -61,7 +61,9 @@ def replacing(path: Path, *, parents: bool = False) -> Iterator[Path]:
             return
         target_path = _target(path)
         # The suffix is kept: plotting libraries choose the format by it.
-        temporary = target_path.with_name(f"{_PARTIAL}{os.getpid()}-{target_path.stem[:60]}{path.suffix}")
+        ending = f"-{target_path.stem[:60]}{path.suffix}"
+        _remove_old(target_path.parent, f"{_PARTIAL}*{escape(ending)}")
+        temporary = target_path.with_name(f"{_PARTIAL}{os.getpid()}{ending}")
         try:
             yield temporary
             temporary.replace(target_path)
@@ -259,6 +261,14 @@ def _hold(directory: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _remove_old(folder: Path, pattern: str) -> None:
+    """Delete what killed processes left half written, of files: what nobody has written to for a while."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime > _BEING_MADE:
+                path.unlink()
 
 
 def _remove_abandoned(out: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,13 +114,13 @@ def _is_handed_over(path: Path) -> bool:
     return path == Path("/dev/stdin") or path.parent in (Path("/dev/fd"), Path("/proc/self/fd"))
 
 
-def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON-lines file, each with its line's number from 1.
+def read_rows(source: str, path: Path, raw: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON-lines file, each with its line's number from 1, one at a time: they take much memory.
 
     Raises:
         EvaluationError: a line that is no JSON object, or no line at all.
     """
-    rows = []
+    empty = True
     for number, line in enumerate(_decode(source, raw).split("\n"), 1):
         if not line.strip():
             continue
@@ -132,10 +132,10 @@ def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, 
             raise data_error(
                 "data-wrong", f"has {type(row).__name__} in line {number}", source, expected="a JSON object per line"
             )
-        rows.append((number, row))
-    if not rows:
+        empty = False
+        yield number, row
+    if empty:
         raise data_error("data-empty", "is empty", source)
-    return rows
 
 
 def wikitext_rows(raw: str) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -144,8 +145,12 @@ def read_rule(file: str | None) -> Rule:
             ) from None
     try:
         said = parse_json(raw)
-        patterns = tuple(re.compile(p, re.IGNORECASE | re.DOTALL) for p in said["patterns"])
-        first = int(said.get("first_characters", 240))
+        given, first = said["patterns"], said.get("first_characters", 240)
+        if not isinstance(given, list) or type(first) is not int or first < 1:
+            raise TypeError("patterns that are no list, or a number of characters that is none")
+        with warnings.catch_warnings():  # a bracket within brackets may mean something else in a later Python
+            warnings.simplefilter("ignore")
+            patterns = tuple(re.compile(pattern, re.IGNORECASE | re.DOTALL) for pattern in given)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, re.error) as error:
         raise EvaluationError(
             "rule-wrong",
