@@ -54,7 +54,7 @@ def samples(lengths: tuple[int, ...] = (12, 7, 20, 2, 12), batch_size: int | Non
     """Sequences that no batch holds without padding."""
     draw = torch.Generator().manual_seed(seed)
     sequences = tuple(tuple(torch.randint(4, VOCABULARY, (n,), generator=draw).tolist()) for n in lengths)
-    return Samples(sequences, {"source": "test"}, batch_size)
+    return Samples(sequences, batch_size)
 
 
 def naive_streams(model: Any, layout: Layout, sequences: Any) -> dict[int, list[dict[str, torch.Tensor]]]:

@@ -20,8 +20,6 @@ PASSES, FAILS, INCONCLUSIVE = "passes", "fails", "inconclusive"
 # How the detail of a gate's result begins where a test cannot show damage.
 BY_CHANCE = "the unpruned model does no better than chance, so this test cannot show damage"
 WORST_FIRST = (FAILS, INCONCLUSIVE, PASSES)
-# The kind of warning about rankings that cost more loss than a baseline does.
-NOT_BEATEN = "comparison-not-beaten"
 # What a gate or a part of the verdict speaks of.
 QUALITY, SPEED, SAFETY = "quality", "speed", "safety"
 # Of a part of the verdict that no gate judges.

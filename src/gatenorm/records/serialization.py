@@ -103,7 +103,10 @@ def _refused(error: Exception, kind: Any, data: Any, what: str, hint: str) -> Re
     if unknown:
         field = f"{path}.{unknown['name']}".lstrip(".")
         return RecordError(
-            "field-unknown", "is not known", field=field, hint=did_you_mean(unknown["name"], _known_at(kind, path))
+            "field-unknown",
+            "is not known",
+            field=field,
+            hint=did_you_mean(unknown["name"], _known_at(kind, data, path)),
         )
     missing = re.search(r"missing required field `([^`]*)`", problem)
     if missing:
@@ -116,9 +119,13 @@ def _refused(error: Exception, kind: Any, data: Any, what: str, hint: str) -> Re
     for name, word in _WORDS.items():
         expected = re.sub(rf"\b{name}\b", word, expected)
     given = _value_at(data, path)
-    if problem.startswith("Invalid enum value"):
+    if problem.startswith(("Invalid enum value", "Invalid value")):
         return RecordError(
-            "field-wrong", "is not known", field=path, given=given, hint=did_you_mean(given, _known_at(kind, path))
+            "field-wrong",
+            "is not known",
+            field=path,
+            given=given,
+            hint=did_you_mean(given, _known_at(kind, data, path)),
         )
     return RecordError("field-wrong", "is not valid", field=path or what, given=given, expected=expected, hint=hint)
 
@@ -133,22 +140,31 @@ _WORDS = {
 }
 
 
-def _value_at(data: Any, path: str) -> str:
-    """The value that a path such as ``budgets.shares[1]`` leads to, as it may be shown."""
+def _step(data: Any, path: str) -> Any:
+    """The value that a path such as ``budgets.shares[1]`` leads to; ``UNSET`` where it leads nowhere."""
     for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
         try:
             data = data[name] if name else data[int(index)]
         except (LookupError, TypeError):
-            return ""
-    return (data if isinstance(data, str) and data else repr(data))[:60]
+            return msgspec.UNSET
+    return data
 
 
-def _known_at(kind: Any, path: str) -> tuple[str, ...]:
+def _value_at(data: Any, path: str) -> str:
+    """The value at a path, as it may be shown."""
+    value = _step(data, path)
+    return "" if value is msgspec.UNSET else (value if isinstance(value, str) and value else repr(value))[:60]
+
+
+def _known_at(kind: Any, data: Any, path: str) -> tuple[str, ...]:
     """The fields or words that the type of ``edits[0].operation`` allows; none where that cannot be told."""
-    for name in (part.split("[")[0] for part in path.split(".") if part):
-        struct = _struct_in(kind)
+    for part in filter(None, path.split(".")):
+        name, struct = part.split("[")[0], _struct_of(kind, data)
+        if struct and name == _config(struct).tag_field:
+            return tuple(_config(one).tag for one in _structs_in(kind))
         kind = next((f.type for f in msgspec.structs.fields(struct) if f.encode_name == name), None) if struct else None
-    struct = _struct_in(kind)
+        data = _step(data, part)
+    struct = _struct_of(kind, data)
     return tuple(f.encode_name for f in msgspec.structs.fields(struct)) if struct else _words_in(kind)
 
 
@@ -159,11 +175,22 @@ def _words_in(kind: Any) -> tuple[str, ...]:
     return next((words for part in get_args(kind) if (words := _words_in(part))), ())
 
 
-def _struct_in(kind: Any) -> Any:
-    """The struct that a type is, or holds: ``Edit`` of ``tuple[Edit, ...]`` and of ``Edit | None``."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return kind
-    return next((struct for part in getattr(kind, "__args__", ()) if (struct := _struct_in(part))), None)
+def _struct_of(kind: Any, data: Any) -> Any:
+    """The struct that a type is, or holds: ``Edit`` of ``tuple[Edit, ...]``; of several, that of the data's tag."""
+    structs = _structs_in(kind)
+    given = data.get(_config(structs[0]).tag_field) if structs and isinstance(data, Mapping) else None
+    return next((one for one in structs if _config(one).tag == given), structs[0] if structs else None)
+
+
+def _structs_in(kind: Any) -> list[Any]:
+    origin = get_origin(kind) or kind
+    if isinstance(origin, type) and issubclass(origin, msgspec.Struct):
+        return [kind]
+    return [struct for part in getattr(kind, "__args__", ()) for struct in _structs_in(part)]
+
+
+def _config(struct: Any) -> Any:
+    return (get_origin(struct) or struct).__struct_config__
 
 
 def _lists(data: Any) -> Any:

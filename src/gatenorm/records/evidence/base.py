@@ -140,14 +140,3 @@ def kind_of(kind: type[Evidence]) -> str:
 def of_type(records: Iterable[Evidence], kind: type[E]) -> tuple[E, ...]:
     """The records of one kind, in their order."""
     return tuple(record for record in records if isinstance(record, kind))
-
-
-class Diagnostic(Record, frozen=True, kw_only=True, tag="gatenorm/warning/1"):
-    """A doubt about a ranking or a removal: its ``kind``, a line for people, and what it rests on.
-
-    ``evidence`` holds the figures that were compared, and the limits that they were compared with.
-    """
-
-    kind: str
-    message: str
-    evidence: dict[str, Any] = msgspec.field(default_factory=dict)
