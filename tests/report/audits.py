@@ -15,7 +15,6 @@ from gatenorm.records.audit import (
     CostCase,
     NotExamined,
     Probe,
-    Provenance,
     Search,
     StepName,
     Verdict,
@@ -42,6 +41,7 @@ from gatenorm.records.evidence import (
     WorkloadProtocol,
     evidence_from_json,
 )
+from gatenorm.records.provenance import Provenance
 from gatenorm.report.page.audit_view import quoted_request
 from tests.calibrations import calibration
 

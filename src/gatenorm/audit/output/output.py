@@ -22,19 +22,7 @@ from gatenorm.audit.run.workflow import Workflow
 from gatenorm.files import write_json
 from gatenorm.findings import Findings, findings
 from gatenorm.records import Diagnostic, Evidence, to_json
-from gatenorm.records.audit import (
-    DONE,
-    NOT_DONE,
-    PARTLY,
-    PASSES,
-    PRUNED,
-    Audit,
-    AuditedVariant,
-    Machine,
-    Provenance,
-    Step,
-    StepName,
-)
+from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, PASSES, PRUNED, Audit, AuditedVariant, Step, StepName
 from gatenorm.records.evidence import (
     Data,
     FewLayersShared,
@@ -45,6 +33,7 @@ from gatenorm.records.evidence import (
     UnevenTasks,
     of_type,
 )
+from gatenorm.records.provenance import Machine, Provenance
 from gatenorm.report.page import write_report
 from gatenorm.results.hashes import code_sha256
 

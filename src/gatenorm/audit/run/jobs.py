@@ -5,7 +5,7 @@ models and files lie, whose content other fields hold the hashes of.
 """
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.records import Edits, Plan, Scores, to_json
@@ -103,7 +103,7 @@ class Evaluate(Job, frozen=True, kw_only=True, tag="evaluate"):
     edits: Edits
     in_memory: bool
     recovery: str | None
-    protocol: Any
+    protocol: object
     task: str
     data: tuple[str, ...]
     request: TaskOptions
