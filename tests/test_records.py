@@ -13,11 +13,13 @@ from msgspec.structs import replace
 
 from gatenorm.errors import GatenormError, RecordError
 from gatenorm.records import (
+    BlockRecord,
     Edit,
     Edits,
     LayerScore,
     ModelIdentity,
     Plan,
+    PrunedRecord,
     Scores,
     from_json,
     read_json,
@@ -44,6 +46,7 @@ from gatenorm.records.evidence import (
     evidence_from_json,
 )
 from gatenorm.records.scores import ERROR
+from tests.calibrations import calibration
 from tests.errors import refused
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -244,6 +247,8 @@ def remove(layer: Any, **changes: Any) -> dict[str, Any]:
         ("scores", {"seed": "7"}),
         ("scores", {"model": None}),
         ("scores", {"ranking": [1, 0, 2]}),
+        ("scores", {"calibration": {"source": "self"}}),
+        ("scores", {"calibration": {**to_json(calibration("self")), "called": 3}}),
         ("perplexity", {"edits": [remove(0.5)]}),
         ("perplexity", {"figures": {"loss": "high"}}),
     ],
@@ -445,3 +450,28 @@ def test_what_a_warning_rests_on_is_read_by_its_kind() -> None:
             from_json(Diagnostic, {**data, "evidence": {**data["evidence"], **changes}}, "a warning")
         assert error.value.field == field
         assert str(error.value.hint).startswith(hint)
+
+
+def test_the_block_of_a_pruned_model_is_read_strictly() -> None:
+    block = BlockRecord(
+        path="model.layers",
+        attention=("self_attn",),
+        before=(),
+        branch=("mlp",),
+        after=(),
+        dropout=None,
+        returns="tensor",
+        mlp=("mlp",),
+        norm="input_layernorm",
+        parallel=False,
+    )
+    record = PrunedRecord(base_model_type="llama", layers=4, edits=EDITED, block=block, plan=Plan(MODEL, EDITED))
+    data = through_json(record)
+    assert from_json(PrunedRecord, data, "a record") == record
+    for changes, code, field in (
+        ({"norm": 3}, "field-wrong", "block.norm"),
+        ({"atention": ["self_attn"]}, "field-unknown", "block.atention"),
+        ({"attention": "self_attn"}, "field-wrong", "block.attention"),
+    ):
+        with refused(code, field, RecordError):
+            from_json(PrunedRecord, {**data, "block": {**data["block"], **changes}}, "a record")
