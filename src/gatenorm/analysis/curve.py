@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -57,7 +56,7 @@ class TextProbe:
         return replace(self.cut, dtype=self.model.computes_in, device=self.model.device)
 
     @property
-    def key(self) -> Mapping[str, Any]:
+    def key(self) -> Mapping[str, object]:
         return {"data": to_json(self.text.identity()), "protocol": self.protocol.facts()}
 
     @cached_property

@@ -31,12 +31,12 @@ class Record(Table, Value, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A record that is a file of its own; its ``tag`` is its schema, version and all. It is a :class:`Table` too."""
 
 
-def to_json(record: Any) -> Any:
+def to_json(record: object) -> Any:
     """Plain data for :func:`json.dumps`: what :func:`from_json` reads."""
     return _lists(msgspec.to_builtins(record, enc_hook=_encode))
 
 
-def from_json(kind: type[T], data: Any, what: str, hint: str | None = None) -> T:
+def from_json(kind: type[T], data: object, what: str, hint: str | None = None) -> T:
     """The record in plain data.
 
     Args:
@@ -90,7 +90,7 @@ _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
 
 
-def _refused(error: Exception, kind: Any, data: Any, what: str, hint: str) -> RecordError:
+def _refused(error: Exception, kind: Any, data: object, what: str, hint: str) -> RecordError:
     """Msgspec's complaint with the field's path, the value there, and the nearest known name for an unknown one."""
     problem, path = str(error), ""
     while at := _AT.search(problem):  # values that read themselves add their own path
@@ -150,13 +150,13 @@ def _step(data: Any, path: str) -> Any:
     return data
 
 
-def _value_at(data: Any, path: str) -> str:
+def _value_at(data: object, path: str) -> str:
     """The value at a path, as it may be shown."""
     value = _step(data, path)
     return "" if value is msgspec.UNSET else (value if isinstance(value, str) and value else repr(value))[:60]
 
 
-def _known_at(kind: Any, data: Any, path: str) -> tuple[str, ...]:
+def _known_at(kind: Any, data: object, path: str) -> tuple[str, ...]:
     """The fields or words that the type of ``edits[0].operation`` allows; none where that cannot be told."""
     for part in filter(None, path.split(".")):
         name, struct = part.split("[")[0], _struct_of(kind, data)
@@ -175,7 +175,7 @@ def _words_in(kind: Any) -> tuple[str, ...]:
     return next((words for part in get_args(kind) if (words := _words_in(part))), ())
 
 
-def _struct_of(kind: Any, data: Any) -> Any:
+def _struct_of(kind: Any, data: object) -> Any:
     """The struct that a type is, or holds: ``Edit`` of ``tuple[Edit, ...]``; of several, that of the data's tag."""
     structs = _structs_in(kind)
     given = data.get(_config(structs[0]).tag_field) if structs and isinstance(data, Mapping) else None
@@ -193,20 +193,22 @@ def _config(struct: Any) -> Any:
     return (get_origin(struct) or struct).__struct_config__
 
 
-def _lists(data: Any) -> Any:
+def _lists(data: object) -> Any:
     """Tuples as the lists that JSON gives back."""
     if isinstance(data, dict):
         return {key: _lists(value) for key, value in data.items()}
     return [_lists(value) for value in data] if isinstance(data, (list, tuple)) else data
 
 
-def _encode(value: Any) -> Any:
+def _encode(value: object) -> float:
     if isinstance(value, float):  # a kind of its own, such as Share
         return float(value)
     raise NotImplementedError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def _decode(kind: type, data: Any) -> Any:
+def _decode(kind: type, data: object) -> Any:
+    if kind is object:  # a value of which nothing is known
+        return data
     if hasattr(kind, "from_json"):
         return kind.from_json(data)
     raise NotImplementedError(f"{kind.__name__} cannot be read from JSON")

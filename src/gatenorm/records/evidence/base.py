@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 
@@ -53,7 +53,7 @@ class Protocol(Value, frozen=True, kw_only=True, omit_defaults=True):
     device: str = ""
     engine: str = ""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """The fields that say something, for tables."""
         fields = msgspec.structs.asdict(self)
         return {name: value for name, value in fields.items() if value not in ("", None, (), {})}
@@ -120,7 +120,7 @@ class Evidence(Record, frozen=True, kw_only=True):
         """The numbers in these fields, as far as they are known."""
         return {name: float(value) for name in names if (value := getattr(self, name)) is not None}
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """The protocol's fields that say something."""
         return self.protocol.facts()
 
