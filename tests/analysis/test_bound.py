@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gatenorm.analysis.bound import measure_bound
-from gatenorm.calibration.samples import Calibration, Samples
+from gatenorm.calibration.samples import Calibration, CalibrationSamples
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CriterionError
 from gatenorm.records import to_json
@@ -30,7 +30,7 @@ COVERED = [name for name in SHAPES if name not in ("falcon-alibi", "gpt_oss")]
 def session_on(directory: Path, model: object, sequence: list[int]) -> ScoringSession:
     """A session whose model and tokens are given."""
     session = ScoringSession(model_on(layout_of(directory), model))
-    session._samples[HOW] = Samples((tuple(sequence),), {"source": "random"}), 0.0
+    session._samples[HOW] = CalibrationSamples.of([sequence], HOW), 0.0
     return session
 
 
@@ -71,7 +71,7 @@ def test_the_bound_says_something_about_small_gates(tiny_models: TinyModels, tmp
 
 def test_samples_never_reach_past_the_window(tiny_models: TinyModels):
     found = measure_bound(ScoringSession(model_on(layout_of(tiny_models("mistral")))), Calibration("random", 2, 40))
-    assert found.protocol["length"] == 16
+    assert found.protocol.length == 16
 
 
 @pytest.mark.parametrize(("name", "why"), [("gpt_oss", "sink"), ("qwen3_next", "gate"), ("ministral3", "position")])

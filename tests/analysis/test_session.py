@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 import gatenorm
 from gatenorm.calibration.samples import Calibration
@@ -18,6 +19,7 @@ from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, OutputError, RecordError
 from gatenorm.records import Scores, from_json, to_json
 from gatenorm.records.curve import Curve, spread
+from gatenorm.records.evidence import FewLayersShared
 from tests.errors import refused
 
 TinyModels = Callable[..., Path]
@@ -37,9 +39,10 @@ def test_scores_state_their_calibration(name: str, tiny_models: TinyModels):
     scores = gatenorm.score(tiny_models("llama-mha"), name, calibration=how)
     assert [s.layer for s in scores.layers] == list(range(5))
     assert scores.calibration is not None
-    stated = {key: scores.calibration[key] for key in ("source", "samples", "length", "seed", "dtype", "device")}
+    keys = ("source", "samples", "length", "seed", "dtype", "device")
+    stated = {key: getattr(scores.calibration, key) for key in keys}
     assert stated == {"source": "random", "samples": 8, "length": 12, "seed": 0, "dtype": "float32", "device": "cpu"}
-    assert scores.seconds == pytest.approx(sum(scores.calibration["seconds"].values()))
+    assert scores.seconds == pytest.approx(sum(structs.astuple(scores.calibration.seconds)))
     assert from_json(Scores, json.loads(json.dumps(to_json(scores))), "scores") == scores
     assert gatenorm.score(tiny_models("llama-mha"), f"{name}@self", calibration=how).ranking
 
@@ -85,7 +88,7 @@ def test_layer_by_layer_is_said_in_the_record(tiny_models: TinyModels):
     apart = gatenorm.score(model, "cosine", calibration=HOW, layer_by_layer=True)
     assert [s.score for s in apart.layers] == pytest.approx([s.score for s in whole.layers], rel=1e-6)
     assert apart.calibration is not None
-    assert apart.calibration["layer_by_layer"] is True
+    assert apart.calibration.layer_by_layer is True
 
 
 def test_what_makes_no_request_is_refused_at_once(tiny_models: TinyModels):
@@ -109,13 +112,14 @@ def test_a_cross_check_names_the_layers_in_dispute(tiny_models: TinyModels):
     session = gatenorm.session(tiny_models("llama-mha"))
     scores = gatenorm.score(session, "depth")
     checked = gatenorm.cross_check(session, scores, 2, protect=[4], calibration=HOW)
-    assert [c.calibration["source"] for c in checked.checks if c.calibration] == ["random", "self"]
+    assert [c.calibration.source for c in checked.checks if c.calibration] == ["random", "self"]
     for check, dispute in zip(checked.checks, checked.disputes, strict=True):
         chosen, other = {2, 3}, set([layer for layer in check.ranking if layer != 4][:2])
         assert set(dispute.only_scores) == chosen - other
         assert set(dispute.only_check) == other - chosen
-        warned = [w for w in checked.warnings if w.evidence.get("check") == dispute.check]
-        assert [w.evidence["shared"] for w in warned] == ([] if chosen & other else [[]])
+        few = [w.evidence for w in checked.warnings if isinstance(w.evidence, FewLayersShared)]
+        shared = [one.shared for evidence in few for one in evidence.checks if one.check == dispute.check]
+        assert shared == ([] if chosen & other else [()])
 
 
 @pytest.fixture(scope="module")

@@ -192,7 +192,7 @@ def test_rates_and_every_flip_are_reported(monkeypatch: pytest.MonkeyPatch):
     change = compare(before, after)
     assert change is not None
     assert [i.id for i in change.items] == ["bad", "forbidden", "silent"]
-    assert change.items[0].before["reply"] == no
+    assert change.items[0].before.reply == no
     assert change.numbers()["refused_harmful_difference"] == -1
 
 

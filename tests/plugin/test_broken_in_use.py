@@ -119,6 +119,7 @@ def test_criteria_from_weights(body: str, installed: Installed):
         "return Measured({layer: float('nan') for layer in run.layers})",
         "return Measured({layer: 'x' for layer in run.layers})",
         "return Measured({**{layer: 1.0 for layer in run.layers}, 99: 1.0})",
+        "return Measured({layer: 1.0 for layer in run.layers}, {'score': 'x'})",
         "raise RuntimeError",
     ],
 )

@@ -37,11 +37,12 @@ from gatenorm.report.figures.drawing import NARROW, WIDE, check_format, inline, 
 from gatenorm.report.figures.evaluations import changes_figure, plot_retrieval
 from gatenorm.report.figures.rankings import plot_agreement, plot_heads, plot_scores, plot_selection, scores_figure
 from gatenorm.report.figures.series import Point, Series, log_ticks
+from tests.calibrations import calibration
 
 IDENTITY = ModelIdentity("a-model", "llama", 8, "0", {})
 LAYERS = tuple(LayerScore(n, float(8 - n), (1.0 + n, 2.0)) for n in range(8) if n != 3)
 SCORES = Scores(IDENTITY, "gate-norm-heads", LAYERS, 0.1, 10)
-OTHER = structs.replace(SCORES, criterion="cosine", calibration={"source": "self"})
+OTHER = structs.replace(SCORES, criterion="cosine", calibration=calibration("self"))
 FLAT = structs.replace(SCORES, criterion="depth", layers=tuple(LayerScore(s.layer, 1.0) for s in LAYERS), ranking=())
 COMPARISON = RankingComparison(
     IDENTITY, (SCORES, OTHER, FLAT), (agree(SCORES, OTHER), agree(SCORES, FLAT), agree(OTHER, FLAT)), ()

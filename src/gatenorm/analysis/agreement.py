@@ -58,7 +58,7 @@ def label(scores: Scores) -> str:
     A calibration may say itself what it is ``called``, where files' names alone do not tell it from another.
     """
     if scores.calibration is not None:
-        called = scores.calibration.get("called") or Path(str(scores.calibration["source"])).name
+        called = scores.calibration.called or Path(scores.calibration.source).name
         return f"{scores.criterion}@{called}"
     return scores.criterion if scores.seed in (None, 0) else f"{scores.criterion}@{scores.seed}"
 

@@ -107,6 +107,6 @@ def compare(
 
 def _most_telling(scores: Sequence[Scores]) -> Scores | None:
     """The ``cosine`` to warn by: on text rather than on the model's own, on that rather than on random tokens."""
-    given = {str(s.calibration["source"]): s for s in scores if s.criterion == "cosine" and s.calibration}
+    given = {s.calibration.source: s for s in scores if s.criterion == "cosine" and s.calibration}
     drawn = [given[source] for source in (SELF, RANDOM) if source in given]
     return next((s for source, s in given.items() if source not in (SELF, RANDOM)), drawn[0] if drawn else None)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Forms of checkpoints: a directory that transformers loads, a file that llama.cpp does.
 TRANSFORMERS, GGUF = "transformers", "gguf"
+# What a ``config.json`` holds: other people's JSON, of which families say which keys they read.
+ModelConfig = Mapping[str, Any]
 # How many rows of two tensors are compared at once.
 _ROWS = 4096
 

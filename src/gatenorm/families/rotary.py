@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gatenorm.checkpoint import ModelConfig
 from gatenorm.errors import CriterionError, FamilyError
 from gatenorm.families.family import config_wrong, positive, value
 from gatenorm.families.schema import Family
@@ -33,7 +34,7 @@ class Rotary:
     start: int = 0
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], data: Family, head_dim: int, kind: str | None = None) -> Rotary | None:
+    def of(cls, config: ModelConfig, data: Family, head_dim: int, kind: str | None = None) -> Rotary | None:
         """Read it from a config, in the spelling of transformers 4 (``rope_theta``, ``rope_scaling``) or 5
         (``rope_parameters``, by kind of layer where they differ); ``None`` where nothing turns.
 
@@ -163,7 +164,7 @@ class Rotary:
             raise CriterionError("config-wrong", f"rope type {self.kind!r:.40}: {error}") from None
 
 
-def _first(keys: Sequence[str], parameters: Mapping[str, Any], config: Mapping[str, Any], default: float) -> float:
+def _first(keys: Sequence[str], parameters: Mapping[str, Any], config: ModelConfig, default: float) -> float:
     for source in (parameters, config):
         for key in keys:
             if source.get(key) is not None:

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from gatenorm.checkpoint import ModelConfig
 from gatenorm.checkpoint.code import without_code
 from gatenorm.errors import PlanError
 from gatenorm.families import Layout, counted_layers, keep_entries, mlp_modules
 from gatenorm.families.family import tower_config
 from gatenorm.families.schema import Family
-from gatenorm.records import PRUNED_PREFIX, Plan, PrunedRecord, read_json, to_json
+from gatenorm.records import PRUNED_PREFIX, BlockRecord, BlockShape, Plan, PrunedRecord, read_json, to_json
 from gatenorm.surgery.operation import operation_named, operation_records, update_source
 
 MODELLING_FILE = Path(__file__).with_name("modeling_gatenorm.py")
-# What is said of blocks for those who read and write files.
-_OF_FILES = ("rest", "by_index", "stored", "base", "paths")
 
 
-def block_description(data: Family) -> dict[str, Any]:
-    """What a model class must know to build and run a block with edits; JSON-ready."""
-    described = {key: value for key, value in data.block.to_dict().items() if key not in _OF_FILES}
-    own = {"mlp": list(mlp_modules(data)), "norm": data.norms.input, "parallel": data.shape == "parallel"}
-    return described | own
+def block_record(data: Family) -> BlockRecord:
+    """What a model class must know to build and run a block with edits."""
+    shape = {name: getattr(data.block, name) for name in BlockShape.__struct_fields__}
+    return BlockRecord(**shape, mlp=mlp_modules(data), norm=data.norms.input, parallel=data.shape == "parallel")
 
 
-def original_keys(data: Family, config: Mapping[str, Any], layers: int) -> dict[str, Any]:
+def original_keys(data: Family, config: ModelConfig, layers: int) -> dict[str, Any]:
     """The keys of an unpruned model's config that speak of its layers, where its blocks are made after their number."""
     if not data.block.by_index:
         return {}
@@ -88,7 +86,7 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
             base_model_type=layout.model_type,
             layers=layout.layers,
             edits=plan.edits,
-            block=block_description(layout.data),
+            block=block_record(layout.data),
             plan=plan,
             operations=operation_records(plan.edits, layout.width),
             original=without_code(layout.pruned.original)

@@ -18,8 +18,9 @@ from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.exports.registry import export_form
 from gatenorm.models.named import training_source
 from gatenorm.records import REMOVE, Evidence
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SPEED, Command, StepName, Verdict
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SPEED, StepName, Verdict
 from gatenorm.records.evidence import Speed
+from gatenorm.records.provenance import Command
 
 # Of a request, what the command line calls by the same names.
 _REPEATED = ("limit", "window", "stride", "documents", "text_field", "new_tokens", "refusal_rule")

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from gatenorm.audit.plan.config import Evaluation
 from gatenorm.errors import EvaluationError, GatenormError, fields_named, named
@@ -32,6 +31,7 @@ _FIELDS = {"tasks": _TASKS, "refusal_rule": "evaluation.refusal_rule"}
 _FLOPS_A_THREAD, _SHORT = 25e12, 512
 # The value of a key with which it depends on the model whether anything is measured.
 _AUTO = "auto"
+_AS_USUAL = TaskOptions()
 # Windows of the packaged text, where no text is given.
 _PACKAGED_WINDOW, _PACKAGED_LIMIT = 512, 32
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -52,7 +52,7 @@ class PlannedEvaluation:
     task: str
     data: tuple[str, ...]
     request: TaskOptions
-    key: Any
+    key: object
     passes: Mapping[Work, float]
     role: AuditRole
     paired: bool = False
@@ -146,7 +146,7 @@ class _Planner:
         for text in texts:
             how = {name: getattr(text, name) for name in ("documents", "window", "limit", "text_field")}
             name = Path(text.data.partition("=")[2] or text.data).name
-            self._add(task, f"perplexity on {name}", task.name, (text.data,), **how)
+            self._add(task, f"perplexity on {name}", task.name, (text.data,), TaskOptions(**how))
         if texts or self._add_own(task):
             return
         if not packaged:
@@ -154,7 +154,7 @@ class _Planner:
             return
         window = min(_PACKAGED_WINDOW, self.layout.context or _PACKAGED_WINDOW)
         limit = self.settings.text_limit or _PACKAGED_LIMIT
-        self._add(task, "perplexity on packaged text", task.name, (GENERIC,), window=window, limit=limit)
+        self._add(task, "perplexity on packaged text", task.name, (GENERIC,), TaskOptions(window=window, limit=limit))
         why = f"{task.audit.unasked}, so packaged public-domain text stands in for it"
         self._leave_out(task, why, f"{task.audit.lacking} on text like yours")
 
@@ -179,21 +179,21 @@ class _Planner:
 
     def _add_standard(self, task: Task, data: tuple[str, ...] = ()) -> None:
         settings, role = self.settings, task.audit
-        request = {name: getattr(settings, name) for name in role.options}
-        request["limit"] = getattr(settings, role.limit, None)
+        own = {name: getattr(settings, name) for name in role.options}
+        how = TaskOptions(**own, limit=getattr(settings, role.limit, None))
         if task.name == _ZEROSHOT:
             for name in settings.zeroshot_tasks or tuple(zeroshot_tasks()):
-                self._add(task, name, f"{task.name}:{name}", data, **request)
+                self._add(task, name, f"{task.name}:{name}", data, how)
         elif task.name == _RETRIEVAL:
-            self._add_retrieval(task, request)
+            self._add_retrieval(task, how)
         else:
-            self._add(task, role.called, task.name, data, **request)
+            self._add(task, role.called, task.name, data, how)
 
-    def _add_retrieval(self, task: Task, request: dict[str, Any]) -> None:
+    def _add_retrieval(self, task: Task, how: TaskOptions) -> None:
         longest = min(self.layout.context or retrieval.LONGEST, retrieval.LONGEST)
         try:
             window = self.settings.retrieval_window or self._affordable(longest)
-            self._add(task, task.audit.called, task.name, window=window, **request)
+            self._add(task, task.audit.called, task.name, how=replace(how, window=window))
         except EvaluationError as error:  # a context too short for any fact
             self.missing.append(NotExamined(task.audit.step, task.audit.lacking, str(error)))
             return
@@ -217,9 +217,8 @@ class _Planner:
             asked = replace(task, audit=AuditRole(key="others", step=task.audit.step))
             self._add(asked, task.what, name, (entry,) if data else ())
 
-    def _add(self, feeds: Task, name: str, task: str, data: tuple[str, ...] = (), **request: Any) -> None:
+    def _add(self, feeds: Task, name: str, task: str, data: tuple[str, ...] = (), how: TaskOptions = _AS_USUAL) -> None:
         known = registry.known_tasks(self.own, data)
-        how = TaskOptions(**request)
         with fields_named(_FIELDS | {"data": _asks(feeds).key}):
             in_context = replace(how, context=self.layout.context)
             jobs = registry.prepare([task], data, in_context, baseline=True, known=known)
@@ -239,7 +238,7 @@ class _Planner:
         limits = own.audit if own.audit.limit else task.audit
         role = replace(task.audit, limit=limits.limit, few=limits.few)
         limit = getattr(self.settings, role.limit) or replacing.audit_limit
-        self._add(replace(task, audit=role), own.what, own.name, limit=limit)
+        self._add(replace(task, audit=role), own.what, own.name, how=TaskOptions(limit=limit))
         return True
 
     def _leave_out(self, task: Task, why: str, what: str = "", setting: Setting | None = None) -> None:

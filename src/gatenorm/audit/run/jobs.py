@@ -5,7 +5,7 @@ models and files lie, whose content other fields hold the hashes of.
 """
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gatenorm.engines import engines
 from gatenorm.evaluation.core.job import TaskOptions
@@ -108,7 +108,7 @@ class Evaluate(Job, frozen=True, kw_only=True, tag="evaluate"):
     edits: Edits
     in_memory: bool
     recovery: str | None
-    protocol: Any
+    protocol: object
     task: str
     data: tuple[str, ...]
     request: TaskOptions

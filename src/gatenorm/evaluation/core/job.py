@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gatenorm.engines import engines_that
 from gatenorm.models.architecture import Work
@@ -48,7 +48,7 @@ class Job:
     kind: str
     title: str
     unit: str
-    key: Mapping[str, Any]
+    key: Mapping[str, object]
     run: Callable[[Model, Progress | None], Evidence] | None = None
     compare: Callable[[Model, Model, Progress | None], Evidence] | None = None
     packages: tuple[str, ...] = field(default=())

@@ -67,8 +67,8 @@ def job_of(
     make: Callable[[], Any],
     limit: int | None,
     identity: Data,
-    key: dict[str, Any],
-    docs: Sequence[Mapping[str, Any]],
+    key: Mapping[str, object],
+    docs: Sequence[Mapping[str, object]],
 ) -> Job:
     """One task of lm-eval as a job; ``make`` gives the task once it has to run: importing lm-eval takes seconds."""
     asked = docs[:limit]
@@ -127,7 +127,7 @@ def documents_of(task: Any, limit: int | None) -> list[dict[str, Any]]:
     return [docs[n] for n in range(min(len(docs), limit or len(docs)))]
 
 
-def identity_of(task: Any, docs: Sequence[dict[str, Any]]) -> Data:
+def identity_of(task: Any, docs: Sequence[Mapping[str, object]]) -> Data:
     """What a record says of a harness task's data: the hash is over the documents themselves."""
     named = "/".join(str(part) for part in (task.DATASET_PATH, task.DATASET_NAME) if part)
     split = task.config.test_split or task.config.validation_split
@@ -203,7 +203,7 @@ def run_task(
     )
 
 
-def _digest(docs: Iterable[dict[str, Any]]) -> str:
+def _digest(docs: Iterable[Mapping[str, object]]) -> str:
     return hashlib.sha256(json.dumps(list(docs), sort_keys=True, default=str).encode()).hexdigest()
 
 

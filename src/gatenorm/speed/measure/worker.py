@@ -109,7 +109,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def say(kind: str, content: Any) -> None:
+    def say(kind: str, content: object) -> None:
         print(json.dumps([kind, content]), file=answers, flush=True)
 
     try:
