@@ -94,6 +94,8 @@ def read_bytes(source: str, path: Path) -> bytes:
     Raises:
         EvaluationError: there is no such file, or it cannot be read.
     """
+    if path == Path():  # nothing stands behind TASK= or wikitext2=
+        raise data_error("data-missing", "names no file", source, expected="a path")
     try:
         with path.open("rb") if _is_handed_over(path) else open_regular(path) as file:
             return file.read()
