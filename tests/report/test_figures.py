@@ -185,12 +185,10 @@ def test_names_cannot_act():
 
 
 def test_titles_are_one_line(tmp_path: Path):
-    scores = Scores(
-        model=ModelIdentity("m\nn\x1b", "llama", 1, "", {}), criterion="gate-norm", layers=(LayerScore(0, 1.0),)
-    )
+    scores = structs.replace(SCORES, model=structs.replace(IDENTITY, name="m\nn\x1b"))
     for ending in ("html", "svg"):
         plot_scores(scores, tmp_path / f"a.{ending}")
-        assert "m n?: gate-norm by layer" in (tmp_path / f"a.{ending}").read_text(encoding="utf-8")
+        assert "m n?: gate-norm-heads by layer" in (tmp_path / f"a.{ending}").read_text(encoding="utf-8")
 
 
 LIMITED = """
