@@ -185,6 +185,42 @@ def test_names_cannot_act():
     assert "&lt;/svg&gt;&lt;script&gt;" in drawn
 
 
+def test_titles_are_one_line(tmp_path: Path):
+    scores = structs.replace(SCORES, model=structs.replace(IDENTITY, name="m\nn\x1b"))
+    for ending in ("html", "svg"):
+        plot_scores(scores, tmp_path / f"a.{ending}")
+        assert "m n?: gate-norm-heads by layer" in (tmp_path / f"a.{ending}").read_text(encoding="utf-8")
+
+
+LIMITED = """
+import resource, sys
+from gatenorm.cli import main
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), hard))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are kept on Linux")
+@pytest.mark.parametrize("ending", ["png", "svg", "html"])
+def test_a_limit_of_memory_is_one_line_and_nothing_half_written(ending: str, tmp_path: Path):
+    """V8 reserves more addresses than ``ulimit -v`` leaves, and aborts the process in which it cannot."""
+    asked = ["score", "demo", "--plot", str(tmp_path / f"a.{ending}"), "--json", str(tmp_path / "a.json")]
+    command = [sys.executable, "-c", LIMITED, str(4 << 30), *asked]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert ended.stderr.startswith("error: a figure cannot be drawn: the memory of this process is limited")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are kept on Linux")
+def test_a_limit_that_is_wide_enough_changes_no_byte(tmp_path: Path):
+    for name, limit in (("limited", 1 << 40), ("free", -1)):
+        command = [sys.executable, "-c", LIMITED, str(limit), "score", "demo", "--plot", str(tmp_path / f"{name}.png")]
+        subprocess.run(command, capture_output=True, check=True)
+    assert (tmp_path / "limited.png").read_bytes() == (tmp_path / "free.png").read_bytes()
+
+
 def test_a_change_is_drawn_in_the_row_of_its_task_also_where_others_are_missing():
     """A variant that lacks one task must not move the marks of the next ones."""
 

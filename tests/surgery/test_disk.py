@@ -414,3 +414,31 @@ def test_what_was_found_out_about_the_source_stays_with_it(tmp_path: Path):
     api.prune("demo", tmp_path / "out", api.plan("demo", drop=[3]))
     assert (tmp_path / "out" / "tokenizer.json").is_file()
     assert not {"SHA256SUMS", "measured.json"} & {path.name for path in (tmp_path / "out").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        *((name, 100 << 20) for name in ("LICENSE", "notes.txt", "additional_chat_templates/tool.jinja", "data.json")),
+        *((name, 20 << 20) for name in ("generation_config.json", "preprocessor_config.json", "tokenizer_config.json")),
+        ("preprocessor_config.json", 0),
+    ],
+)
+def test_companions_that_are_no_part_of_a_sound_model_are_left_out_by_name(
+    name: str, size: int, tiny_models: TinyModels, tmp_path: Path
+):
+    """Too large for whatever reads them, or no JSON: no reason to write nothing, and nothing to fill a disk with."""
+    source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
+    (source / name).parent.mkdir(exist_ok=True)
+    (source / name).touch()
+    os.truncate(source / name, size)
+    written = write_pruned(detect_layout(open_store(source)), api.plan(source, drop=[1]), tmp_path / "out")
+    assert [what.split(" ")[0] for what in written.left_out] == [name]
+    assert not (tmp_path / "out" / name).exists()
+
+
+def test_a_giant_card_is_replaced_as_any_other(tiny_models: TinyModels, tmp_path: Path):
+    source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
+    (source / "README.md").touch()
+    os.truncate(source / "README.md", 100 << 20)
+    assert (pruned(source, tmp_path / "out", [1]) / "README.md").stat().st_size < 1 << 20

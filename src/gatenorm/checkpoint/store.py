@@ -184,6 +184,8 @@ class TensorStore(Protocol):
     def fingerprint(self, progress: Progress | None = None) -> str:
         """The sha256 of everything that can change what the model computes: all weights and all companions.
 
+        Of other files that are larger than a loader may open one to be, size and a sample count, not every byte.
+
         Args:
             progress: called with (bytes hashed, bytes in all) where files have to be read.
         """

@@ -148,8 +148,10 @@ def check_sink(target: str, field: str) -> None:
 def check_plot(file: Path, field: str) -> None:
     """Refuse a file that no plot can be written to, before the work is done."""
     from gatenorm.report.figures.drawing import check_format
+    from gatenorm.report.figures.rendering import check_memory
 
     check_format(file, field)
+    check_memory()
 
 
 def deliver(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gatenorm.checkpoint import ModelConfig
 from gatenorm.checkpoint.code import without_code
-from gatenorm.errors import PlanError
+from gatenorm.errors import PlanError, RecordError
 from gatenorm.families import Layout, counted_layers, keep_entries, mlp_modules
 from gatenorm.families.family import tower_config
 from gatenorm.families.schema import Family
@@ -104,7 +105,9 @@ def tokenizer_config(layout: Layout) -> dict[str, Any] | None:
     under the ``model_type`` of a pruned model it would tokenise otherwise, without a word.
     """
     rule, checkpoint, name = layout.data.tokenizer, layout.checkpoint, "tokenizer_config.json"
-    config = without_code(read_json(checkpoint.directory / name, name)) if checkpoint.is_own(name) else {}
+    config: dict[str, Any] = {}
+    with suppress(RecordError):  # what cannot be read is left out, as links that lead elsewhere are
+        config = without_code(read_json(checkpoint.directory / name, name)) if checkpoint.is_own(name) else {}
     if not rule or (rule.when == "undeclared" and config.get("tokenizer_class")):
         return None
     whole = "tokenizer.json" in checkpoint.companions

@@ -139,6 +139,9 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
     for module, package in (("jinja2", "jinja2"), ("altair", "altair"), ("vl_convert", "vl-convert-python")):
         if find_spec(module) is None:
             raise MissingExtraError("the report", package, "audit")
+    from gatenorm.report.figures.rendering import check_memory
+
+    check_memory()
     _check_recovery(config.recovery, layout)
     return AuditPlan(layout, config, directory, threads, runs, rankings, possible, planned, active, missing)
 

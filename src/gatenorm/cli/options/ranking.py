@@ -5,6 +5,7 @@ from typing import Annotated, TypedDict
 
 from gatenorm.calibration.samples import LENGTH, SAMPLES, Sampling
 from gatenorm.cli import console
+from gatenorm.cli.checks import no_empty_separator
 from gatenorm.cli.declaration import panel
 from gatenorm.cli.options import common
 from gatenorm.cli.readers import Layers, Names
@@ -86,7 +87,7 @@ class Windows(common.Batches, Source, SelfText):
 class Tokens(Windows):
     """Calibration in windows or documents."""
 
-    documents: Annotated[str | None, tokens("--documents SEP", _DOCUMENTS)]
+    documents: Annotated[str | None, tokens("--documents SEP", _DOCUMENTS, check=no_empty_separator)]
 
 
 class Scoring(Tokens):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.errors import EvaluationError, named, needing
+from gatenorm.errors import EvaluationError, named, needing, printable
 from gatenorm.evaluation.core.generic import FRONT, evaluation_text, mixture_sha256
 from gatenorm.files import open_regular, parse_json
 from gatenorm.records.evidence import Data, TextProtocol
@@ -78,14 +78,16 @@ def read_text(source: str, field: str = "text") -> Text:
         content = "\n\n".join(rows)
         if not content.strip():
             raise data_error("data-empty", f"has no text in the field {field!r} of any row", source)
-        return Text(path.name, content, digest, f"field {field!r} of {len(rows)} rows, joined by two newlines", rows)
+        return Text(
+            printable(path.name), content, digest, f"field {field!r} of {len(rows)} rows, joined by two newlines", rows
+        )
     content = _decode(source, raw)
     if not content.strip():
         raise data_error("data-empty", "is empty", source)
     if joined:
         content = "\n\n".join(wikitext_rows(content))
     how = "WikiText-2 raw, test split, rows joined by two newlines" if joined else "plain text as it stands"
-    return Text(path.name, content, digest, how)
+    return Text(printable(path.name), content, digest, how)
 
 
 def read_bytes(source: str, path: Path) -> bytes:
@@ -94,6 +96,8 @@ def read_bytes(source: str, path: Path) -> bytes:
     Raises:
         EvaluationError: there is no such file, or it cannot be read.
     """
+    if path == Path():  # nothing stands behind TASK= or wikitext2=
+        raise data_error("data-missing", "names no file", source, expected="a path")
     try:
         with path.open("rb") if _is_handed_over(path) else open_regular(path) as file:
             return file.read()

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import EvaluationError, printable
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.likelihood import greedy
@@ -84,7 +84,7 @@ def prepare(options: TaskOptions) -> list[Job]:
     else:
         path = Path(options.data).expanduser()
         raw = read_bytes(options.data, path)
-        name, items = path.name, read_items(options.data, path, raw)
+        name, items = printable(path.name), read_items(options.data, path, raw)
     rule = read_rule(options.refusal_rule)
     if options.limit:
         items = _first_of_each(items, options.limit)

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gatenorm.errors import EvaluationError, did_you_mean, named
+from gatenorm.errors import EvaluationError, did_you_mean, named, printable
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.lm_eval import check_installed
@@ -117,7 +117,7 @@ def _from_file(name: str, path: Path, limit: int | None) -> Job:
     rows = [_checked(source, number, row, name) for number, row in read_rows(source, path, raw)]
     split = path.stem.removeprefix(name).strip("_")
     identity = Data(
-        name=path.name,
+        name=printable(path.name),
         split=split,
         sha256=hashlib.sha256(raw).hexdigest(),
         items=min(len(rows), limit or len(rows)),
