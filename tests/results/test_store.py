@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from gatenorm.errors import OutputError, RecordError
-from gatenorm.files import write_text
 from gatenorm.records.serialization import Value
 from gatenorm.results import Fingerprint, ResultStore, cache_directory
 
@@ -99,14 +97,3 @@ def test_where_results_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
     monkeypatch.setattr("sys.platform", "linux")
     assert cache_directory() == tmp_path / "x/gatenorm"
-
-
-def test_half_written_files_of_a_killed_process_are_removed_by_the_next(tmp_path: Path):
-    """But neither what somebody still writes, nor what is called otherwise."""
-    names = (".partial-1-a.json", ".partial-2-a.json", ".partial-1-b.json", ".partial-1-a.txt")
-    for name in names:
-        (tmp_path / name).write_text("half")
-        os.utime(tmp_path / name, (0, 0))
-    os.utime(tmp_path / names[1])
-    write_text(tmp_path / "a.json", "whole")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[1:], "a.json"])
