@@ -115,7 +115,9 @@ def removal(asked: Removal, bench: Workbench, results: Results) -> None:
     largest of them. ``beats`` is the share of draws that raise the loss more than a criterion does, with the interval
     that so few draws leave: a few of them without a vital layer make their mean say little.
     """
-    protocol = {"evaluations": [f"{one.task}, limit {one.limit}" for one in asked.evaluations]}
+    protocol = {
+        "evaluations": [f"{one.task}, limit {one.limit}{', spread' * one.spread}" for one in asked.evaluations]
+    }
     with results.part("removal", bench, protocol):
         kind = None if asked.kind == "attention" else asked.kind
         chosen = {name: bench.scores(name, kind=kind) for name in asked.criteria}

@@ -60,12 +60,13 @@ class Rankings(Value, frozen=True):
 
 
 class Evaluation(Value, frozen=True):
-    """One evaluation of ``gatenorm eval``, its data and how much of them."""
+    """One evaluation of ``gatenorm eval``, its data, how much of them, and whether that lies evenly over a text."""
 
     task: Text = "perplexity"
     data: Text | None = None
     window: Window | None = None
     limit: Count | None = None
+    spread: bool = False
 
 
 class Removal(Value, frozen=True):

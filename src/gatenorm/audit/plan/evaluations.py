@@ -136,7 +136,8 @@ class _Planner:
         self.missing: list[NotExamined] = []
 
     def texts(self, task: Task, packaged: bool) -> None:
-        texts = self.settings.text_data
+        settings = self.settings
+        texts = settings.text_data
         read = [str(Path(text.data.rpartition("=")[2]).expanduser().resolve()) for text in texts]
         twice = next((text.data for text, path in zip(texts, read, strict=True) if read.count(path) > 1), None)
         if twice is not None:
@@ -146,15 +147,15 @@ class _Planner:
         for text in texts:
             how = {name: getattr(text, name) for name in ("documents", "window", "limit", "text_field")}
             name = Path(text.data.partition("=")[2] or text.data).name
-            self._add(task, f"perplexity on {name}", task.name, (text.data,), **how)
+            self._add(task, f"perplexity on {name}", task.name, (text.data,), spread=settings.text_spread, **how)
         if texts or self._add_own(task):
             return
         if not packaged:
             self._leave_out(task, task.audit.unasked)
             return
         window = min(_PACKAGED_WINDOW, self.layout.context or _PACKAGED_WINDOW)
-        limit = self.settings.text_limit or _PACKAGED_LIMIT
-        self._add(task, "perplexity on packaged text", task.name, (GENERIC,), window=window, limit=limit)
+        how = {"window": window, "limit": settings.text_limit or _PACKAGED_LIMIT, "spread": settings.text_spread}
+        self._add(task, "perplexity on packaged text", task.name, (GENERIC,), **how)
         why = f"{task.audit.unasked}, so packaged public-domain text stands in for it"
         self._leave_out(task, why, f"{task.audit.lacking} on text like yours")
 
