@@ -20,7 +20,7 @@ from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
 from gatenorm.families import Layout
 from gatenorm.files import read_small
 from gatenorm.models.architecture import Architecture, Work
-from gatenorm.models.named import language_of
+from gatenorm.models.named import language_of, reads_text
 from gatenorm.records.audit import NotExamined, Setting, StepName
 
 # The evaluations of which the planner knows more than they declare.
@@ -34,7 +34,6 @@ _FLOPS_A_THREAD, _SHORT = 25e12, 512
 _AUTO = "auto"
 # Windows of the packaged text, where no text is given.
 _PACKAGED_WINDOW, _PACKAGED_LIMIT = 512, 32
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -246,12 +245,6 @@ class _Planner:
     def _leave_out(self, task: Task, why: str, what: str = "", setting: Setting | None = None) -> None:
         gap = NotExamined.unless(task.audit.step, what or task.audit.lacking, why, setting or _asks(task))
         self.missing.append(gap)
-
-
-def reads_text(layout: Layout) -> bool:
-    """Whether the model has a tokenizer and no language of its own, so that ordinary text means something to it."""
-    companions = layout.checkpoint.companions
-    return any(name in companions for name in _TOKENIZERS) and language_of(layout.checkpoint) is None
 
 
 def _has_template(directory: Path) -> bool:

@@ -11,7 +11,7 @@ Word perplexity and bits per byte rest on the same losses, but count what a toke
 ``w`` words (runs between whitespace) and ``b`` UTF-8 bytes in the text, and the mean loss ``nll`` in nats per token,
 ``word perplexity = exp(nll t / w)`` and ``bits per byte = nll t / (b ln 2)``. The few tokens that no window predicts,
 its first ones, are taken to cost the mean. Where a limit leaves out windows, ``t``, ``w`` and ``b`` are those of
-what the others hold: the first ones, or, spread, as many evenly over a text whose first documents are not like the rest.
+what the others hold: the first ones or, spread, as many evenly over a text whose first documents are unlike the rest.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Protocol:
     """How a text becomes token sequences.
 
     ``window`` is the longest input (``None``: the model's maximum, at most 2,048); ``separator`` cuts documents, of
-    which the first ``limit`` count; without it, ``limit`` counts windows. With ``spread`` these lie evenly over the text.
+    which the first ``limit`` count; without it, ``limit`` counts windows. With ``spread`` they lie all over the text.
     ``stride`` is by how many tokens a window begins after the one before (``None``: by all of them, so that none
     overlap).
     """

@@ -59,9 +59,7 @@ def prepare(options: TaskOptions) -> list[Job]:
     return [Job("positions", "loss by position", "windows", key, run)]
 
 
-def losses_by_position(
-    model: Model, text: Text, protocol: Protocol, progress: Progress | None = None
-) -> Positions:
+def losses_by_position(model: Model, text: Text, protocol: Protocol, progress: Progress | None = None) -> Positions:
     """The mean loss in every bucket of positions, in nats per token, over windows of a text that do not overlap.
 
     Positions are counted in tokens from the window's start.
