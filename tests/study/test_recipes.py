@@ -146,7 +146,7 @@ def test_a_recipe_like_another_states_what_differs():
 
 @pytest.mark.parametrize("like", ["smollm2-nothing", "[a]"])
 def test_a_recipe_like_none_is_refused(like: str, tmp_path: Path):
-    with refused("recipe-unknown", "mine.yaml: like"):
+    with refused("recipe-unknown", "like"):
         recipe(written(tmp_path, LEAST + f"like: {like}\n"))
 
 
