@@ -254,8 +254,7 @@ def encode(
         begins = chosen(range(0, count * stride, stride), protocol.limit, protocol.spread)
         sequences = [ids[at : at + window] for at in begins]
         last = "dropped" if stride == window else "taken: every token but the first counts once"
-        between = window if protocol.spread else stride
-        left = (len(sequences) - 1) * between + window if 0 < len(sequences) < count else None
+        left = (len(sequences) - 1) * stride + window if 0 < len(sequences) < count else None
         described = TextProtocol(
             window=window, stride=stride, windows=len(sequences), last_shorter_window=last, tokens_read=left
         )
