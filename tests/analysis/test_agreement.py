@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 from hypothesis import given, strategies as st
 
-from gatenorm.analysis.agreement import agree, kendall, label, ranks, spearman
+from gatenorm.analysis.agreement import agree, kendall, label, ranks, spearman, spearman_ends
 from gatenorm.analysis.diagnostics import curve_signatures, few_shared, gate_norms_do_not_fall
 from gatenorm.errors import CriterionError
 from gatenorm.records import Diagnostic, LayerScore, ModelIdentity, Scores, from_json, to_json
@@ -24,6 +24,13 @@ PAIRS = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=2, 
 def scores(values: list[float], criterion: str = "gate-norm", tokens: CalibrationRun | None = None) -> Scores:
     layers = tuple(LayerScore(layer, value) for layer, value in enumerate(values))
     return Scores(IDENTITY, criterion, layers, 0.0, 0, calibration=tokens)
+
+
+def test_a_correlation_has_the_interval_of_bonett_and_wright():
+    """tanh(atanh(0.5) +- 1.96 sqrt(1.125 / 27)), by hand."""
+    assert spearman_ends(0.5, 30) == pytest.approx((0.1479, 0.7388), abs=1e-4)
+    assert spearman_ends(-0.5, 30) == pytest.approx((-0.7388, -0.1479), abs=1e-4)
+    assert spearman_ends(0.5, 3) is spearman_ends(1.0, 30) is None
 
 
 @given(PAIRS)

@@ -431,6 +431,9 @@ def test_packaged_text_stands_in_where_no_text_is_given(shared: Path, tmp_path: 
     prepared = prepare(model, tmp_path / "audit", config_from(quick()))
     packaged = next(one for one in prepared.evaluations if one.feeds == "perplexity")
     assert (packaged.data, packaged.request.window, packaged.request.limit) == (("generic",), 512, 16)
+    assert packaged.request.spread is False
+    spread = prepare(model, tmp_path / "spread", config_from(quick(), overlay({"spread": True})))
+    assert [one.request.spread for one in spread.evaluations if one.feeds == "perplexity"] == [True]
     assert "perplexity-rise" in prepared.limits
     assert [one.name for one in prepared.rankings if one.check] == ["cosine@generic", "cosine@random", "cosine@self"]
     assert "perplexity on text like yours" in [one.what for one in prepared.missing]

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from gatenorm.audit.output.repro_commands import next_step
+from gatenorm.audit.output.repro_commands import next_step, of_evaluations
 from gatenorm.audit.plan.config import Config
 from gatenorm.audit.plan.variants import Budget
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.records.audit import FAILS, Judgement, Verdict
 
 
@@ -28,3 +29,13 @@ def test_where_every_candidate_fails_a_smaller_budget_comes_next(counts: tuple[i
     found = next_step(work(*counts), said, None, "./llama")
     command = "gatenorm audit ./llama -o out --config out/state/config.json --layers"
     assert (found and found.command) == (layers and f"{command} {layers}")
+
+
+def test_a_switch_is_repeated_without_a_value():
+    over = work(6)
+    over.directory = lambda variant: f"out/{variant.name}"
+    over.candidates = [SimpleNamespace(name="gate-norm-6", rejected=None)]
+    asked = TaskOptions(window=64, limit=8, spread=True)
+    over.plan.evaluations = [SimpleNamespace(name="perplexity", task="perplexity", data=("a.txt",), request=asked)]
+    (found,) = of_evaluations(over, "./llama")
+    assert found.command.endswith("--tasks perplexity --data a.txt --limit 8 --window 64 --spread")

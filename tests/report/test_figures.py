@@ -32,11 +32,18 @@ from gatenorm.records.evidence import (
     TextProtocol,
 )
 from gatenorm.records.rankings import RankingComparison
-from gatenorm.report.figures.curve import plot_curve, plot_pareto
+from gatenorm.report.figures.curve import curve_figure, plot_curve, plot_pareto
 from gatenorm.report.figures.drawing import NARROW, WIDE, check_format, inline, svg
 from gatenorm.report.figures.evaluations import changes_figure, plot_retrieval
-from gatenorm.report.figures.rankings import plot_agreement, plot_heads, plot_scores, plot_selection, scores_figure
-from gatenorm.report.figures.series import Point, Series, log_ticks
+from gatenorm.report.figures.rankings import (
+    layers_figure,
+    plot_agreement,
+    plot_heads,
+    plot_scores,
+    plot_selection,
+    scores_figure,
+)
+from gatenorm.report.figures.series import Point, Series, count_axis, log_ticks
 from tests.calibrations import calibration
 
 IDENTITY = ModelIdentity("a-model", "llama", 8, "0", {})
@@ -230,6 +237,32 @@ def test_a_change_is_drawn_in_the_row_of_its_task_also_where_others_are_missing(
     drawn = svg(changes_figure([series("small", ["rte"], 0), series("large", ["boolq", "rte"], 1)], "points")(WIDE))
     at = {tip: float(y) for y, tip in re.findall(r'translate\([\d.]+,([\d.]+)\)"[^>]*><title>([^<]*)', drawn)}
     assert abs(at["small, rte"] - at["large, rte"]) < abs(at["large, rte"] - at["large, boolq"])
+
+
+def test_a_line_that_others_would_hide_is_drawn_wider():
+    """Of four the first three nearly coincide, and the last goes its own way."""
+
+    def series(name: str, *values: float) -> Series:
+        return Series(
+            name, tuple(Point(n, value, f"{name} {n}") for n, value in zip((0, 3, 6), values, strict=True)), 0
+        )
+
+    lines = [series("a", 30, 40, 60), series("b", 30, 40, 60), series("c", 30, 41, 61), series("d", 30, 300, 3000)]
+    drawn = svg(curve_figure(lines)(WIDE))
+    widths = {float(width) for width in re.findall(r'stroke-width="([\d.]+)"', drawn)}
+    assert sorted(widths)[-3:] == pytest.approx([1.8, 4.0, 6.2])
+
+
+def test_an_axis_of_counts_is_written_where_something_was_measured():
+    assert count_axis([12, 0, 3, 6.0, 3]).to_dict()["axis"]["values"] == [0, 3, 6, 12]
+    assert count_axis(range(41)).to_dict()["axis"]["values"] == [*range(0, 41, 5)]
+
+
+def test_scores_by_layer_have_a_panel_each():
+    drawn = svg(layers_figure([SCORES, structs.replace(SCORES, criterion="depth")])(WIDE))
+    for name in (SCORES.criterion, "depth"):
+        assert drawn.count(f">{name}<") == 1
+    assert drawn.count("<title>layer 0: ") == 2
 
 
 @pytest.mark.parametrize(("low", "high"), [(1.8, 2.3), (9.5, 1200.0), (0.9, 1e9), (101.0, 104.0), (5.0, 30.0)])

@@ -75,6 +75,18 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
     return above / below if below else None
 
 
+def spearman_ends(value: float, pairs: int) -> tuple[float, float] | None:
+    """The 95% interval of Spearman's rank correlation of so many pairs.
+
+    Fisher's ``atanh(r)`` with the variance ``(1 + r^2 / 2) / (n - 3)`` (Bonett and Wright, 2000). ``None`` of fewer
+    than four pairs, and of a perfect correlation, whose spread cannot be told.
+    """
+    if pairs < 4 or abs(value) >= 1:
+        return None
+    reach = 1.959964 * math.sqrt((1 + value * value / 2) / (pairs - 3))
+    return math.tanh(math.atanh(value) - reach), math.tanh(math.atanh(value) + reach)
+
+
 def kendall(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Kendall's tau-b: concordant minus discordant pairs, over the root of the pairs untied on either side.
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Annotated, Any, get_args
 
 from gatenorm.cli.declaration import Option, Reader
-from gatenorm.cli.options import audit, common, ranking, removal, speed
+from gatenorm.cli.options import audit, common, evaluation, ranking, removal, speed
 from gatenorm.errors import AuditError, named
 
 # The headings of the help, by section of the configuration.
@@ -53,7 +53,7 @@ def _default(key: str) -> str:
     return "" if value is None or isinstance(value, (bool, Mapping)) else str(value)
 
 
-SETTINGS = _settings(audit, ranking, removal, speed, common)
+SETTINGS = _settings(audit, evaluation, ranking, removal, speed, common)
 _DECLARED = {name: next(p for p in hint.__metadata__) for name, hint in SETTINGS.items()}
 
 

@@ -64,14 +64,16 @@ class TextData(Value, frozen=True):
 class Evaluation(Value, frozen=True):
     """What is measured of every variant; what is left out is reported as not examined.
 
-    ``text_limit`` is for texts without a limit of their own, ``stories_limit`` for the built-in model's stories, which
-    are used where no text is given. ``refusal`` is a file, ``packaged`` for the set that comes with gatenorm, ``auto``
-    for that set where the model has a chat template (or speaks the built-in model's language), or ``none``. ``others``
-    are further evaluations of ``gatenorm eval``, such as those of other packages, as ``NAME`` or ``NAME=DATA``.
+    ``text_limit`` is for texts without a limit of their own, and ``text_spread`` says whether what a limit leaves of a
+    text lies evenly over it; ``stories_limit`` is for the built-in model's stories, which are used where no text is
+    given. ``refusal`` is a file, ``packaged`` for the set that comes with gatenorm, ``auto`` for that set where the
+    model has a chat template (or speaks the built-in model's language), or ``none``. ``others`` are further evaluations
+    of ``gatenorm eval``, such as those of other packages, as ``NAME`` or ``NAME=DATA``.
     """
 
     texts: tuple[TextData | Text, ...] = ()
     text_limit: Count | None = None
+    text_spread: bool = False
     stories_limit: Count | None = None
     zeroshot: Text | None = None
     zeroshot_tasks: tuple[Text, ...] = ()

@@ -19,7 +19,7 @@ from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
 from gatenorm.families import Layout
 from gatenorm.files import read_small
 from gatenorm.models.architecture import Architecture, Work
-from gatenorm.models.named import language_of
+from gatenorm.models.named import language_of, reads_text
 from gatenorm.records.audit import NotExamined, Setting, StepName
 
 # The evaluations of which the planner knows more than they declare.
@@ -34,7 +34,6 @@ _AUTO = "auto"
 _AS_USUAL = TaskOptions()
 # Windows of the packaged text, where no text is given.
 _PACKAGED_WINDOW, _PACKAGED_LIMIT = 512, 32
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,8 @@ class _Planner:
         self.missing: list[NotExamined] = []
 
     def texts(self, task: Task, packaged: bool) -> None:
-        texts = self.settings.text_data
+        settings = self.settings
+        texts = settings.text_data
         read = [str(Path(text.data.rpartition("=")[2]).expanduser().resolve()) for text in texts]
         twice = next((text.data for text, path in zip(texts, read, strict=True) if read.count(path) > 1), None)
         if twice is not None:
@@ -146,15 +146,17 @@ class _Planner:
         for text in texts:
             how = {name: getattr(text, name) for name in ("documents", "window", "limit", "text_field")}
             name = Path(text.data.partition("=")[2] or text.data).name
-            self._add(task, f"perplexity on {name}", task.name, (text.data,), TaskOptions(**how))
+            options = TaskOptions(**how, spread=settings.text_spread)
+            self._add(task, f"perplexity on {name}", task.name, (text.data,), options)
         if texts or self._add_own(task):
             return
         if not packaged:
             self._leave_out(task, task.audit.unasked)
             return
         window = min(_PACKAGED_WINDOW, self.layout.context or _PACKAGED_WINDOW)
-        limit = self.settings.text_limit or _PACKAGED_LIMIT
-        self._add(task, "perplexity on packaged text", task.name, (GENERIC,), TaskOptions(window=window, limit=limit))
+        limit = settings.text_limit or _PACKAGED_LIMIT
+        options = TaskOptions(window=window, limit=limit, spread=settings.text_spread)
+        self._add(task, "perplexity on packaged text", task.name, (GENERIC,), options)
         why = f"{task.audit.unasked}, so packaged public-domain text stands in for it"
         self._leave_out(task, why, f"{task.audit.lacking} on text like yours")
 
@@ -244,12 +246,6 @@ class _Planner:
     def _leave_out(self, task: Task, why: str, what: str = "", setting: Setting | None = None) -> None:
         gap = NotExamined.unless(task.audit.step, what or task.audit.lacking, why, setting or _asks(task))
         self.missing.append(gap)
-
-
-def reads_text(layout: Layout) -> bool:
-    """Whether the model has a tokenizer and no language of its own, so that ordinary text means something to it."""
-    companions = layout.checkpoint.companions
-    return any(name in companions for name in _TOKENIZERS) and language_of(layout.checkpoint) is None
 
 
 def _has_template(directory: Path) -> bool:

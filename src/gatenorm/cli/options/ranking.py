@@ -37,7 +37,7 @@ Kind = Annotated[str | None, ranking("--kind KIND", _KINDS, shown="what the crit
 Protect = Annotated[
     Layers, ranking("--protect 0,1", "Layers to keep, such as 0,1 or 28-31", (), key="rankings.protect")
 ]
-_CHECK = "Also rank by cosine on random and on self-sampled tokens, and list the layers they disagree on"
+_CHECK = "Also rank by cosine on packaged text and on random tokens, and list the layers they disagree on"
 CrossCheck = Annotated[bool, ranking("--cross-check", _CHECK, False)]
 Backend = Annotated[str, ranking("--backend NAME", "What computes: numpy, torch or auto", "auto")]
 _BOUND = "Both sides of the paper's inequality by layer: how loose it is"

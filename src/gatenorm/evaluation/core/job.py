@@ -20,7 +20,8 @@ class TaskOptions:
     """The options of one task: ``data`` as given, ``argument`` what stood after the colon of its name.
 
     ``context`` is the longest input that every compared model takes (``None``: no limit is known), ``limit`` how many
-    windows, documents or items at most, ``new_tokens`` how long continuations are.
+    windows, documents or items at most (of a text with ``spread`` evenly over it, else the first ones), ``new_tokens``
+    how long continuations are.
     """
 
     data: str | None = None
@@ -30,6 +31,7 @@ class TaskOptions:
     window: int | None = None
     stride: int | None = None
     limit: int | None = None
+    spread: bool = False
     new_tokens: int = 32
     refusal_rule: str | None = None
     context: int | None = None

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatenorm.errors import EvaluationError, named, needing, printable
 from gatenorm.evaluation.core.generic import FRONT, evaluation_text, mixture_sha256
@@ -17,7 +17,7 @@ from gatenorm.records.evidence import Data, TextProtocol
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
+T = TypeVar("T")
 WIKITEXT2, GENERIC = "wikitext2", "generic"
 # Of a separator's place: every row of a structured file is a document.
 ROWS = "rows"
@@ -150,8 +150,15 @@ def wikitext_rows(raw: str) -> list[str]:
     return ["" if line == " " else line + "\n" for line in lines]
 
 
-def documents(text: Text, separator: str, limit: int | None = None) -> list[str]:
-    """The pieces between the separators of a text, stripped, empty ones left out.
+def chosen(parts: Sequence[T], limit: int | None, spread: bool) -> Sequence[T]:
+    """The first ``limit`` parts; with ``spread`` the middle ones of so many equal stretches."""
+    if not spread or limit is None or limit >= len(parts):
+        return parts[:limit]
+    return [parts[(2 * n + 1) * len(parts) // (2 * limit)] for n in range(limit)]
+
+
+def documents(text: Text, separator: str, limit: int | None = None, spread: bool = False) -> list[str]:
+    """The pieces between the separators of a text, stripped, empty ones left out; of them as :func:`chosen`.
 
     The separator ``rows`` takes every row of a structured file as a document, unchanged.
 
@@ -159,7 +166,7 @@ def documents(text: Text, separator: str, limit: int | None = None) -> list[str]
         EvaluationError: the text does not contain the separator, or nothing else.
     """
     if separator == ROWS and text.rows:
-        return [row for row in text.rows if row.strip()][:limit]
+        return [*chosen([row for row in text.rows if row.strip()], limit, spread)]
     pieces = [stripped for piece in text.content.split(separator) if (stripped := piece.strip())]
     if not pieces or separator not in text.content:
         raise EvaluationError(
@@ -169,7 +176,7 @@ def documents(text: Text, separator: str, limit: int | None = None) -> list[str]
             given=repr(separator),
             expected="a separator that occurs between documents, such as '<|endoftext|>'",
         )
-    return pieces[:limit]
+    return [*chosen(pieces, limit, spread)]
 
 
 def _decode(source: str, raw: bytes) -> str:
@@ -244,8 +251,8 @@ def per_token(
 ) -> tuple[float, float]:
     """Words between whitespace and UTF-8 bytes for each token of the text, or of the part that a limit leaves.
 
-    Not a number where that part is not known: slow tokenizers do not say where a token ends. A word that the part's end
-    cuts counts as one.
+    Not a number where that part is not known: slow tokenizers do not say where a token ends. A word that is cut counts
+    as one.
 
     Args:
         pieces: the text, or its documents.
@@ -255,12 +262,17 @@ def per_token(
     if described.tokens_read is not None:
         if not getattr(tokenizer, "is_fast", False):
             return math.nan, math.nan
-        pieces, plain = _beginning(tokenizer, pieces[0], described.tokens_read)
+        pieces, plain = _read(tokenizer, pieces[0], described)
     return sum(len(p.split()) for p in pieces) / plain, sum(len(p.encode()) for p in pieces) / plain
 
 
-def _beginning(tokenizer: PreTrainedTokenizerBase, content: str, tokens: int) -> tuple[list[str], int]:
-    """What the first tokens of a text stand for, and how many of them are not special."""
+def _read(tokenizer: PreTrainedTokenizerBase, content: str, described: TextProtocol) -> tuple[list[str], int]:
+    """What the tokens that were read stand for, and how many of them are not special."""
     encoded = tokenizer(content, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-    end = max(stop for _, stop in encoded["offset_mapping"][:tokens])
-    return [content[:end]], tokens - sum(encoded["special_tokens_mask"][:tokens])
+    spans = [slice(0, described.tokens_read)]
+    if described.spread and described.window:
+        begins = range(0, described.text_tokens - described.window + 1, described.window)
+        spans = [slice(at, at + described.window) for at in chosen(begins, described.windows, spread=True)]
+    places = [encoded["offset_mapping"][span] for span in spans]
+    pieces = [content[own[0][0] : max(stop for _, stop in own)] for own in places]
+    return pieces, sum(mask == 0 for span in spans for mask in encoded["special_tokens_mask"][span])
