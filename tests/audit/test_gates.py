@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from gatenorm.audit.judge.gates import _gate_of, check_gates, evaluate_gate, gates, limits, outcome_of
-from gatenorm.audit.judge.metrics import GateValue, domain_divergence
+from gatenorm.audit.judge.metrics import GateValue, compared
 from gatenorm.audit.judge.selection import nearest, too_far, unstable
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.main import failed
@@ -19,7 +19,7 @@ from gatenorm.demo.evaluation import WorldTask
 from gatenorm.errors import AuditError
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.findings import Findings, findings
-from gatenorm.records import Edits, Evidence, ModelIdentity, Plan, to_json
+from gatenorm.records import Edits, ModelIdentity, Plan, to_json
 from gatenorm.records.audit import (
     BY_CHANCE,
     CANDIDATE,
@@ -40,6 +40,7 @@ from gatenorm.records.evidence import (
     Item,
     Measurements,
     Multistep,
+    PairedEvidence,
     Perplexity,
     PhaseTime,
     Refusal,
@@ -55,6 +56,7 @@ from gatenorm.records.evidence import (
     TaskEvidence,
     TaskItem,
     Workload,
+    WorkloadItem,
     WorkloadProtocol,
     ZeroShot,
 )
@@ -367,6 +369,12 @@ def test_every_text_is_held_against_the_same_text_of_the_unpruned_model():
     assert unstable(before, [read("c", 5000.0)]) == ""
 
 
+def prompt(number: int) -> WorkloadItem:
+    return WorkloadItem(
+        id=number, prompt="", baseline_wrote="", model_wrote="", greedy_agreement=1.0, positions=4, kl=0.2, top1=1.0
+    )
+
+
 def workload(kl: Figure, count: int) -> Workload:
     """The record of an evaluation on own prompts."""
     return Workload(
@@ -383,24 +391,27 @@ def workload(kl: Figure, count: int) -> Workload:
         top1=1.0,
         greedy_agreement=1.0,
         greedy_same=1.0,
+        items=tuple(map(prompt, range(count))),
     )
 
 
 def test_divergence_is_read_with_the_interval_of_its_record():
     many, alone = Figure(value=0.2, stderr=0.01, low=0.1, high=0.3), Figure(value=0.2)
     for kl, count, ends in ((many, 3, (0.1, 0.3, False)), (alone, 1, (None, None, True))):
-        reading = domain_divergence(Findings((), (workload(kl, count),), ()))
-        assert reading is not None
+        (reading,) = compared("domain", "kl")(Findings((), (workload(kl, count),), ()))
         assert (reading.value, reading.low, reading.high, reading.too_few) == (0.2, *ends)
 
 
-class Drift(Evidence, frozen=True, kw_only=True, tag="test/drift/1"):
-    """What an evaluation of another package that compares two models may give."""
+class Drift(PairedEvidence, frozen=True, kw_only=True, tag="test/drift/1"):
+    """What an evaluation of another package that compares two models may give; ``half`` of an interval, if known."""
 
     drift: float
+    half: float | None = 0.1
+    items: tuple[int, ...] = ()
 
     def numbers(self) -> dict[str, float]:
-        return {"drift": self.drift, "drift_low": self.drift - 0.1, "drift_high": self.drift + 0.1}
+        ends = {} if self.half is None else {"drift_low": self.drift - self.half, "drift_high": self.drift + self.half}
+        return {"drift": self.drift, **ends}
 
 
 @pytest.mark.parametrize(("more_is_better", "outcome"), [(False, FAILS), (True, PASSES)])
@@ -411,6 +422,15 @@ def test_an_evaluation_that_compares_is_judged_by_its_own_number(more_is_better:
     result = evaluate_gate(gate, 0.3, Findings((), (workload(Figure(value=0.2), 1), Drift(drift=0.5)), ()))
     assert (result.value, result.low, result.high, result.outcome) == (0.5, 0.4, 0.6, outcome)
     assert evaluate_gate(gate, 0.3, Findings((), (workload(Figure(value=0.2), 1),), ())).value is None
+
+
+@pytest.mark.parametrize(("items", "outcome"), [((1,), INCONCLUSIVE), ((), PASSES)])
+def test_a_comparing_record_of_items_without_an_interval_rests_on_too_few(items: tuple[int, ...], outcome: str):
+    """A number that no item enters, such as a share of the layers, decides by itself."""
+    metric = Metric("drift", "x", more_is_better=False)
+    gate = _gate_of(Task("drift", lambda request: [], compares=True, metric=metric, name="drift"), metric)
+    found = Findings((), (Drift(drift=0.1, half=None, items=items),), ())
+    assert evaluate_gate(gate, 0.3, found).outcome == outcome
 
 
 def test_every_gate_gives_a_reason_and_says_what_it_rests_on():

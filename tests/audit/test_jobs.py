@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 import gatenorm
 from gatenorm.audit.run.job_runner import JobRunner
 from gatenorm.audit.run.jobs import Evaluate, Score
-from gatenorm.evaluation.core.job import TaskOptions
+from gatenorm.evaluation.core import registry
+from gatenorm.evaluation.core.job import Job, TaskOptions
+from gatenorm.evaluation.core.task import Task
 from gatenorm.records import Edit, Edits
+from gatenorm.records.evidence import Measured, PairedEvidence
 
 
 def evaluation(model: Path | str, **changes: Any) -> Evaluate:
@@ -77,3 +81,20 @@ def test_a_workloads_record_says_what_its_baseline_lacks(tmp_path: Path):
     (record,) = result.records
     assert (record.edits.attention, record.edits.mlp) == ((2,), (5,))
     assert (record.baseline_edits.attention, record.baseline_edits.mlp) == ((), (5,))  # type: ignore[attr-defined]
+
+
+class Distance(PairedEvidence, frozen=True, kw_only=True, tag="test/distance/1"):
+    """A comparing record whose noun is not the name of its evaluation."""
+
+
+def test_of_an_evaluation_that_compares_every_comparing_record_is_kept(monkeypatch: pytest.MonkeyPatch):
+    """And only these: what one model has by itself belongs to another evaluation."""
+    jobs = [
+        Job("distance", "distance", "models", {}, compare=lambda model, baseline, progress: Distance()),
+        Job("alone", "alone", "models", {}, run=lambda model, progress: Measured(name="alone", value=1.0)),
+    ]
+    known = registry.tasks()
+    own = Task("apart", lambda request: jobs, name="apart", compares=True)
+    monkeypatch.setattr(registry, "tasks", lambda: {**known, "apart": own})
+    result = JobRunner().run(evaluation("demo", task="apart", edits=Edits(), in_memory=False, baseline="demo"))
+    assert (result.error, [type(record) for record in result.records]) == ("", [Distance])

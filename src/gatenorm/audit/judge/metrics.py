@@ -9,7 +9,6 @@ from gatenorm.findings import (
     Findings,
     RequestSpeedup,
     average,
-    divergence,
     multistep,
     of_metric,
     perplexities,
@@ -78,15 +77,6 @@ def refusal_flips(findings: Findings) -> GateValue | None:
     return GateValue(float(sum(c.lost or 0 for c in own)), detail=f"of {sum(c.items for c in own)} items")
 
 
-def domain_divergence(findings: Findings) -> GateValue | None:
-    """Mean divergence in nats, with the interval of its record; of fewer than two items there is none."""
-    workload = divergence(findings)
-    if workload is None:
-        return None
-    kl = workload.kl
-    return GateValue(kl.value, kl.low, kl.high, f"{workload.count} items", too_few=kl.low is None)
-
-
 def speed_up(findings: Findings) -> Sequence[GateValue]:
     """The speed-up of a whole request that speed is judged by, in every engine."""
     return [speed_value(speedup) for speedup in judged_requests(request_speedups(findings.before, findings.after))]
@@ -118,39 +108,39 @@ def verify_faults(findings: Findings) -> GateValue | None:
 
 def finder(task: Task, metric: Metric) -> Find:
     """How the figures are found that an evaluation is judged by."""
-    if task.name in _FINDERS:
-        return _FINDERS[task.name]
+    if task.name in FINDERS:
+        return FINDERS[task.name]
     if task.compares:
         return compared(task.name, metric.name)
     return worsening(task.name, metric.name, metric.more_is_better)
 
 
-# Evaluations of which more than one number of a record counts, or those of a model's own language too.
-_FINDERS: Mapping[str, Find] = {
+# Evaluations of which more than one number of a record counts, or those of a model's own language too. Of these the
+# declared number is not read.
+FINDERS: Mapping[str, Find] = {
     "perplexity": perplexity_rise,
     "zeroshot": task_drop,
     "refusal": refusal_flips,
     "retrieval": retrieval_loss,
     "multistep": multistep_loss,
-    "domain": domain_divergence,
 }
 
 
 def compared(kind: str, metric: str) -> Find:
-    """A number of records that compare two models already; ``METRIC_low`` and ``METRIC_high`` are its interval."""
+    """A number of records that compare two models already; ``METRIC_low`` and ``METRIC_high`` are its interval.
+
+    A record with ``items`` and without an interval rests on too few of them.
+    """
 
     def find(findings: Findings) -> Sequence[GateValue]:
-        own = [(record, record.numbers()) for record in findings.after if record.kind == kind]
-        return [
-            GateValue(
-                numbers[metric],
-                numbers.get(f"{metric}_low"),
-                numbers.get(f"{metric}_high"),
-                f"on {record.task or record.data.name or kind}",
-            )
-            for record, numbers in own
-            if metric in numbers
-        ]
+        values = []
+        for record in (e for e in findings.after if e.kind == kind):
+            numbers, items = record.numbers(), len(getattr(record, "items", ()))
+            if metric in numbers:
+                low, high = (numbers.get(f"{metric}_{end}") for end in ("low", "high"))
+                detail = f"on {record.task or record.data.name or kind}" + (f", {items} items" if items else "")
+                values.append(GateValue(numbers[metric], low, high, detail, too_few=bool(items) and low is None))
+        return values
 
     return find
 

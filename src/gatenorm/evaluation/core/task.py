@@ -12,11 +12,12 @@ from gatenorm.records.audit import QUALITY
 class Metric:
     """The number of a record by which an audit judges a model, and the gate that this makes.
 
-    It is judged by how much it got worse, of an evaluation that compares by the number itself. Records are found by the
-    evaluation's name, which is the noun of their tag: ``package/NAME/1``.
+    If the evaluation compares two models, the limit is held against the number itself; otherwise against how much worse
+    the number became. Records are found by the evaluation's name, which is the noun of their tag: ``package/NAME/1``.
 
     Attributes:
-        name: of the number, as ``numbers()`` of the record calls it.
+        name: of the number, as ``numbers()`` of the record calls it. The evaluations in
+            :data:`gatenorm.audit.judge.metrics.FINDERS` are judged by more than one number: there it is not read.
         unit: of the gate's value: ``%``, ``points``, ``nats``.
         more_is_better: whether a larger number is better.
         gate: the gate's name; without one, the evaluation's.

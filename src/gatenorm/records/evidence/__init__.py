@@ -13,6 +13,7 @@ from gatenorm.records.evidence.base import (
     Evidence as Evidence,
     Figure as Figure,
     Item as Item,
+    PairedEvidence as PairedEvidence,
     Protocol as Protocol,
     kind_of as kind_of,
     of_type as of_type,

@@ -132,6 +132,17 @@ class Evidence(Record, frozen=True, kw_only=True):
         return mine == theirs
 
 
+class PairedEvidence(Evidence, frozen=True, kw_only=True):
+    """One measurement of a model beside its ``baseline``: the record is itself the comparison.
+
+    ``baseline_edits`` are those of the baseline, as ``edits`` are those of the model.
+    """
+
+    comparable: ClassVar[bool] = False
+    baseline: ModelIdentity = ModelIdentity(name="", model_type="", layers=0, config_sha256="", files={})
+    baseline_edits: Edits = Edits()
+
+
 def kind_of(kind: type[Evidence]) -> str:
     """The noun of a kind of evidence: ``perplexity``."""
     return str(kind.__struct_config__.tag).split("/")[1]
