@@ -209,6 +209,18 @@ def test_zero_shot_files_that_are_missing_are_asked_for_in_the_audits_own_words(
     assert "--data" not in said
 
 
+def test_a_text_is_known_by_its_whole_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Only ``wikitext2=`` is no part of it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a=1.txt", "b=1.txt", "1.txt"):
+        Path(name).write_text("Ida Fox came first. " * 200)
+    planned, _ = evaluations(open_model("demo"), Evaluation(texts=("a=1.txt", "b=1.txt", "wikitext2=1.txt")), runs=True)
+    names = [one.name for one in planned if one.feeds == "perplexity"]
+    assert names == [f"perplexity on {name}" for name in ("a=1.txt", "b=1.txt", "1.txt")]
+    with errors.refused("text-twice", "evaluation.texts", EvaluationError):
+        evaluations(open_model("demo"), Evaluation(texts=("1.txt", "wikitext2=1.txt")), runs=True)
+
+
 def test_a_model_that_cannot_be_run_does_not_hide_a_file_that_is_missing(tiny_models: Any, tmp_path: Path):
     model = tiny_models("llama-mha")  # it has no tokenizer
     for section, values in (("rankings", {"calibration": "nope"}), ("recovery", {"data": "nope"})):

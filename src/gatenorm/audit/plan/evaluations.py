@@ -14,7 +14,7 @@ from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.core.task import Task
-from gatenorm.evaluation.core.text import GENERIC
+from gatenorm.evaluation.core.text import GENERIC, source_path
 from gatenorm.evaluation.tasks import retrieval
 from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
 from gatenorm.families import Layout
@@ -137,16 +137,16 @@ class _Planner:
 
     def texts(self, task: Task, packaged: bool) -> None:
         texts = self.settings.text_data
-        read = [str(Path(text.data.rpartition("=")[2]).expanduser().resolve()) for text in texts]
+        paths = [source_path(text.data) or Path(text.data) for text in texts]
+        read = [path.resolve() for path in paths]
         twice = next((text.data for text, path in zip(texts, read, strict=True) if read.count(path) > 1), None)
         if twice is not None:
             # Variants are compared with the unpruned model text by text.
             field, hint = _asks(task).key, "name each text once, with one window"
             raise EvaluationError("text-twice", "is given more than once", field=field, given=twice, hint=hint)
-        for text in texts:
+        for text, path in zip(texts, paths, strict=True):
             how = {name: getattr(text, name) for name in ("documents", "window", "limit", "text_field")}
-            name = Path(text.data.partition("=")[2] or text.data).name
-            self._add(task, f"perplexity on {name}", task.name, (text.data,), **how)
+            self._add(task, f"perplexity on {path.name}", task.name, (text.data,), **how)
         if texts or self._add_own(task):
             return
         if not packaged:

@@ -20,7 +20,7 @@ from gatenorm.criteria.criterion_spec import criterion_specs
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.errors import EvaluationError, fields_named
 from gatenorm.evaluation.core.generic import mixture_sha256
-from gatenorm.evaluation.core.text import GENERIC, LINES, PARQUET, WIKITEXT2, read_text
+from gatenorm.evaluation.core.text import GENERIC, LINES, PARQUET, WIKITEXT2, read_text, source_path
 from gatenorm.families import Layout
 from gatenorm.findings import loss_change
 from gatenorm.records import Scores
@@ -147,9 +147,7 @@ def source_key(source: str) -> dict[str, str]:
 
 def _file(source: str) -> Path | None:
     """The file that tokens come from; ``None`` where they are drawn or fetched."""
-    if source in (*DATA_FREE, WIKITEXT2) or source.startswith(HUB):
-        return None
-    return Path(source.removeprefix(f"{WIKITEXT2}=")).expanduser()
+    return None if source in DATA_FREE or source.startswith(HUB) else source_path(source)
 
 
 def check_text(source: str, key: str, called: str = "") -> None:
