@@ -9,12 +9,19 @@ import pytest
 from msgspec.structs import replace
 
 import gatenorm
+from gatenorm.audit.plan.config import Config
+from gatenorm.audit.plan.prepare import prepare
+from gatenorm.audit.run.executors import LocalExecutor
+from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.job_runner import JobRunner
 from gatenorm.audit.run.jobs import Evaluate, Score
+from gatenorm.audit.run.progress import Reporter
+from gatenorm.audit.state import State
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.task import Task
 from gatenorm.records import Edit, Edits
+from gatenorm.records.audit import StepName
 from gatenorm.records.evidence import Measured, PairedEvidence
 
 
@@ -98,3 +105,14 @@ def test_of_an_evaluation_that_compares_every_comparing_record_is_kept(monkeypat
     monkeypatch.setattr(registry, "tasks", lambda: {**known, "apart": own})
     result = JobRunner().run(evaluation("demo", task="apart", edits=Edits(), in_memory=False, baseline="demo"))
     assert (result.error, [type(record) for record in result.records]) == ("", [Distance])
+
+
+def test_the_seconds_of_a_job_are_those_of_the_step_that_wanted_it_first(tmp_path: Path):
+    plan = prepare("demo", tmp_path, Config())
+    cache = JobCache(plan, State(tmp_path), LocalExecutor(), Reporter(None))
+    job = cache.job(Score, "depth", "depth", criterion="depth")
+    for step in (StepName.SCORE, StepName.TASKS):
+        cache.begin(step)
+        (result,) = cache.run([job])
+        assert result.seconds > 0
+    assert dict(cache.seconds) == {StepName.SCORE: result.seconds, StepName.TASKS: 0}
