@@ -19,6 +19,7 @@ from gatenorm.records.audit import (
     PRUNED,
     RECOVERED,
     Audit,
+    Command,
     NotExamined,
     Probe,
     Search,
@@ -39,7 +40,7 @@ from gatenorm.records.evidence import (
 )
 from gatenorm.report.figures.drawing import WIDE, svg
 from gatenorm.report.page.audit_view import quoted_case, quoted_speed, speeds
-from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Details, Report, Table
+from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Details, Facts, Report, Table
 from gatenorm.report.page.content import report
 from gatenorm.report.page.html import html
 from gatenorm.report.page.markdown import markdown
@@ -355,3 +356,16 @@ def test_items_of_several_steps_have_a_part_of_their_own_beside_the_tasks():
     assert "Several steps" in text
     assert "brackets" in text.partition("Several steps")[2]
     assert "Several steps" not in markdown(report(given))
+
+
+def test_every_command_that_repeats_a_figure_can_be_copied_whole():
+    one = audit("demo")
+    commands = tuple(
+        Command(what=f"text {n}", command=f"gatenorm eval v{n} " + "--data text.txt " * 40) for n in range(3)
+    )
+    content = report(structs.replace(one, provenance=structs.replace(one.provenance, commands=commands)))
+    pages = markdown(content), entities.unescape(html(content))
+    for page in pages:
+        assert all(entry.command in page for entry in commands)
+    facts = [block for section in content.sections for block in section.blocks if isinstance(block, Facts)]
+    assert not any(name.startswith("commands") for block in facts for name, _ in block.items)
