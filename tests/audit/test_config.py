@@ -23,7 +23,7 @@ from gatenorm.audit.plan.prepare import prepare
 from gatenorm.audit.plan.variants import OPERATIONS, Budget, with_operations
 from gatenorm.cli import main
 from gatenorm.cli.audit_options import overlay
-from gatenorm.errors import EvaluationError, GatenormError, RecoveryError
+from gatenorm.errors import AuditError, EvaluationError, GatenormError, RecoveryError
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job
@@ -31,6 +31,7 @@ from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.tasks import retrieval
 from gatenorm.models.architecture import Architecture
 from gatenorm.records.audit import Setting, StepName
+from gatenorm.records.numbers import bytes_for_people
 from gatenorm.records.serialization import to_json
 from tests import errors
 from tests.command_line import refusal, refused
@@ -239,11 +240,18 @@ def test_shares_may_be_per_cent(tmp_path: Path):
     assert config_from(overlay({"share": ("20%", "0.4")})).budgets.shares == (0.2, 0.4)
 
 
+UNJUDGED = "whether it becomes faster by enough"
+
+
 def test_the_built_in_model_has_everything_but_a_workload(tmp_path: Path):
     prepared = prepare("demo", tmp_path / "audit", Config())
     assert [b.name for b in prepared.budgets] == ["conservative", "practical", "aggressive"]
     assert {a.feeds for a in prepared.evaluations} == {"perplexity", "zeroshot", "refusal", "retrieval"}
-    assert [m.what for m in prepared.missing] == ["your own workload", "linear in place of 2 and 6 attentions"]
+    assert [m.what for m in prepared.missing] == [
+        "your own workload",
+        "linear in place of 2 and 6 attentions",
+        UNJUDGED,
+    ]
     assert [b.operations for b in prepared.budgets] == [("remove",), ("remove", "linear"), ("remove",)]
     # Its speed is for information: no gate judges it unless a limit is given.
     gates = {"perplexity-rise", "task-drop", "refusal-flips", "retrieval-loss"}
@@ -269,6 +277,57 @@ def test_a_quick_audit_has_one_budget_and_few_items_of_everything(tmp_path: Path
     assert read_config(file, below=quick()).speed.rounds == 6
 
 
+def test_a_limit_beside_a_configuration_is_the_limit_of_its_texts_too(tmp_path: Path):
+    """So that what an audit gives as its next command reads more of a text."""
+    first = config_from(overlay({"data": ["a.txt", "b.txt"], "limit": {"": 8}}))
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(to_json(first)))
+    assert [text.limit for text in read_config(file, overlay({"limit": {"": 32}})).evaluation.text_data] == [32, 32]
+    file.write_text("evaluation: {texts: [{data: a.txt, limit: 8}, b.txt], refusal_limit: 2}")
+    more = read_config(file, overlay({"limit": {"text": 32, "": 4}})).evaluation
+    assert ([text.limit for text in more.text_data], more.refusal_limit, more.domain_limit) == ([32, 32], 4, 4)
+    same = read_config(file, overlay({"limit": {"refusal": 4}})).evaluation
+    assert ([text.limit for text in same.text_data], same.refusal_limit) == ([8, None], 4)
+
+
+@pytest.mark.parametrize(
+    ("limit", "error"),
+    [
+        ("0", "option-value limit"),
+        ("text=many", "option-value limit"),
+        ("texts=8", "field-unknown evaluation.texts_limit"),
+    ],
+)
+def test_limits_are_numbers_of_evaluations(limit: str, error: str):
+    found = refusal("audit", "demo", "--limit", limit)
+    assert f"{found.code} {found.field}" == error
+
+
+def test_whether_speed_is_judged_is_said(tmp_path: Path):
+    """Timings of a model with a language of its own tell nothing of larger ones."""
+    speed = next(gap for gap in prepare("demo", tmp_path, config_from({})).missing if gap.step == StepName.SPEED)
+    assert speed.setting == Setting("gates.speed-up", "1.02")
+    for config in ({"gates": {"speed-up": 1.02}}, {"gates": {"speed-up": False}}, {"speed": {"engines": []}}):
+        assert speed not in prepare("demo", tmp_path, config_from(config)).missing
+    with errors.refused("gate-not-judged", "fail_on", AuditError):
+        prepare("demo", tmp_path, config_from({}), fail_on="speed-up")
+
+
+def test_the_disk_told_holds_everything_that_may_be_written(tmp_path: Path):
+    """Two rankings' candidates, trained ones, the search's, and an export of each and of the unpruned model."""
+    given = {
+        "budgets": {"layers": [2, 6], "shares": []},
+        "search": {"gate": "perplexity-rise"},
+        "recovery": {"enabled": True, "from_share": 0.1},
+        "speed": {"engines": ["llamacpp"]},
+    }
+    plan = prepare("demo", tmp_path / "audit", config_from(given))
+    assert (plan.candidates, plan.further_candidates, plan.trained_per_ranking) == (3, 3, 3)
+    said = list(outline(plan, list(parts(plan, lambda passes: 0.0))))[-1]
+    written = 3 + 3 + 3 + 3 + 1
+    assert f"takes up to {bytes_for_people((2 * written + 1) * plan.layout.nbytes)} of disk" in said
+
+
 def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
     plan = prepare("demo", tmp_path / "audit", config_from(quick()))
     # A token takes 10 ms, whatever is done with it.
@@ -286,7 +345,7 @@ def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
     assert lines[2].endswith("(limit 8); about 3 min")  # 8 stories, by the model, 2 candidates and 5 rankings' choices
     assert "prompts of 128, 256 tokens, 6 rounds" in lines[-3]
     assert "if another ranking is better supported" in lines[-2]
-    assert lines[-1].startswith("takes up to 9.8 MB of disk (")
+    assert lines[-1].startswith("takes up to 19.6 MB of disk (")
     assert " of memory (" in lines[-1]
     assert longest(work) == max(work, key=lambda part: part.seconds)
     assert longest(work[:0]) is None
@@ -343,7 +402,7 @@ def test_items_of_several_steps_are_asked_of_models_that_read_ordinary_text(tiny
     assert asked(reads) == ([None], [])
     assert asked(reads, multistep_limit=7) == ([7], [])
     assert asked(reads, **quick()["evaluation"]) == ([8], [])
-    assert asked(reads, multistep=False) == ([], ["set evaluation.multistep to true"])
+    assert asked(reads, multistep=False) == ([], ["set evaluation.multistep to on"])
     assert asked(tiny_models("llama-mha")) == ([], [])
     assert asked("demo") == ([], [])
     assert config_from(overlay({"multistep": False})).evaluation.multistep is False
@@ -396,7 +455,7 @@ def test_operations_that_are_asked_for_are_tried_at_every_budget(tmp_path: Path)
     config = config_from(overlay({"replace": ("linear:8", "remove"), "fit": ("generic", "self")}))
     prepared = prepare("demo", tmp_path / "audit", config)
     assert {b.operations for b in prepared.budgets} == {("linear:8", "remove")}
-    assert [m.what for m in prepared.missing] == ["your own workload"]
+    assert [m.what for m in prepared.missing] == ["your own workload", UNJUDGED]
     assert config.budgets.fit == ("generic", "self")
 
 

@@ -19,7 +19,7 @@ from gatenorm.demo.evaluation import WorldTask
 from gatenorm.errors import AuditError
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.findings import Findings, findings
-from gatenorm.records import Edits, ModelIdentity, Plan, to_json
+from gatenorm.records import Edits, Evidence, ModelIdentity, Plan, to_json
 from gatenorm.records.audit import (
     BY_CHANCE,
     CANDIDATE,
@@ -509,7 +509,7 @@ def test_the_nearest_is_the_one_closest_to_passing_not_the_smallest():
     once = variant("x-2", risen(60.0, 50.0, 70.0), fast)
     assert nearest([twice, once]) is once  # one gate failed, however far
     lost = held("retrieval-loss", GateValue(3.0, -20.0, 26.0), 5.0)
-    by_chance = replace(lost, detail=BY_CHANCE)
+    by_chance = replace(lost, by_chance=True)
     assert nearest([variant("x-1", by_chance), variant("x-2", lost), close]).name == "x-1"  # tells nothing against it
 
 

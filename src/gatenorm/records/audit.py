@@ -16,9 +16,9 @@ from gatenorm.records.serialization import Record, Value
 from gatenorm.records.table import Row
 
 PASSES, FAILS, INCONCLUSIVE = "passes", "fails", "inconclusive"
-# The outcome of several together is the first of these that occurs.
 # How the detail of a gate's result begins where a test cannot show damage.
 BY_CHANCE = "the unpruned model does no better than chance, so this test cannot show damage"
+# The outcome of several together is the first of these that occurs.
 WORST_FIRST = (FAILS, INCONCLUSIVE, PASSES)
 # The kind of warning about rankings that cost more loss than a baseline does.
 NOT_BEATEN = "comparison-not-beaten"
@@ -53,7 +53,8 @@ class GateResult(Value, frozen=True, kw_only=True):
 
     ``value`` and ``limit`` have the same ``unit`` (``%``, ``points``, ``items``, ``x``, ``nats``); without a value
     the outcome is *inconclusive*. ``low`` and ``high`` bound the value at 95% where an interval is known. ``aspect`` is
-    ``quality``, ``speed`` or ``safety``; ``least`` says that the limit is the smallest value that passes.
+    ``quality``, ``speed`` or ``safety``; ``least`` says that the limit is the smallest value that passes, ``by_chance``
+    that the unpruned model does no better than chance, so that no figure could show damage.
     """
 
     gate: str
@@ -67,6 +68,7 @@ class GateResult(Value, frozen=True, kw_only=True):
     high: float | None = None
     aspect: str = QUALITY
     least: bool = False
+    by_chance: bool = False
 
 
 class CostCase(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -171,10 +173,6 @@ class NotExamined(Value, frozen=True):
     def unless(cls, step: StepName, what: str, why: str, setting: Setting) -> Self:
         """What is not examined as long as nothing else is set."""
         return cls(step, what, why, setting.words(), setting)
-
-    def remedy(self, named: Callable[[str], str]) -> str:
-        """``how``, with the key as the caller calls it."""
-        return self.how if self.setting is None else self.setting.words(named)
 
 
 class Probe(Value, frozen=True, kw_only=True):

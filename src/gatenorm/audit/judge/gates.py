@@ -170,6 +170,7 @@ def _result(gate: Gate, limit: float, value: GateValue | None, outcome: str, det
         high=None if value is None else value.high,
         aspect=gate.aspect,
         least=gate.least,
+        by_chance=value is not None and value.by_chance,
     )
 
 

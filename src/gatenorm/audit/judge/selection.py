@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP, too_high
-from gatenorm.audit.judge.gates import gates
 from gatenorm.findings import Findings
 from gatenorm.records import Evidence
-from gatenorm.records.audit import BY_CHANCE, CANDIDATE, FAILS, PASSES, AuditedVariant
+from gatenorm.records.audit import CANDIDATE, FAILS, PASSES, AuditedVariant
 from gatenorm.records.evidence import Perplexity, of_type
 
 
@@ -62,9 +61,9 @@ def nearest(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:
 def _excess(variant: AuditedVariant) -> float:
     excess = 0.0
     for gate in variant.gates:
-        if gate.detail.startswith(BY_CHANCE):
+        if gate.by_chance:
             continue
-        sign = -1.0 if gates()[gate.gate].least else 1.0
+        sign = -1.0 if gate.least else 1.0
         values = [sign * (v - gate.limit) for v in (gate.value, gate.low, gate.high) if v is not None]
         excess = max([excess, *(v / max(1.0, abs(gate.limit)) for v in values)])
     return excess

@@ -169,7 +169,7 @@ def _judgement(variant: AuditedVariant, aspect: str) -> Judgement:
 def _settle(aspect: str, telling: Sequence[GateResult]) -> str:
     if all(g.outcome != INCONCLUSIVE for g in telling):
         return ""
-    if all(g.detail.startswith(BY_CHANCE) for g in telling):
+    if all(g.by_chance for g in telling):
         return "tasks at which the unpruned model does better than chance"
     return _SETTLE[aspect]
 
@@ -177,7 +177,7 @@ def _settle(aspect: str, telling: Sequence[GateResult]) -> str:
 def _held(gate: GateResult) -> str:
     """``perplexity rise +3.43% (+2.9% to +4%), at most 6%``."""
     name = readable(gate.gate)
-    if gate.detail.startswith(BY_CHANCE):
+    if gate.by_chance:
         return f"{name} is inconclusive, since {BY_CHANCE}"
     if gate.value is None:
         return f"{name} {gate.detail}"

@@ -56,10 +56,11 @@ def audit_of(work: Workflow, began: float, model: str) -> Audit:
     first = work.plan.rankings[0].name
     checks = check_baselines(variants, work.baseline, [first, work.best.ranking])
     said, chosen = verdict(variants, work.best, first, checks)
+    judged = next((variant.gates for variant in variants if variant.name == said.about), ())
     scores = tuple(work.scores.values())
     return Audit(
         model=layout.identity(),
-        verdict=replace(said, next=commands.next_step(work, said, chosen, model)),
+        verdict=replace(said, next=commands.next_step(work, said, judged, chosen, model)),
         chosen=chosen,
         steps=_steps(work, model),
         variants=tuple(variants),

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gatenorm.api.opening import open_model
+from gatenorm.audit.judge.gates import gates
 from gatenorm.audit.plan.config import Run
 from gatenorm.audit.plan.engine_form import UNPRUNED, export_path, form_for
 from gatenorm.audit.plan.evaluations import PlannedEvaluation
@@ -18,7 +19,7 @@ from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.exports.registry import export_form
 from gatenorm.models.named import training_source
 from gatenorm.records import REMOVE, Evidence
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SPEED, Command, StepName, Verdict
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SPEED, Command, GateResult, StepName, Verdict
 from gatenorm.records.evidence import Speed
 
 # Of a request, what the command line calls by the same names.
@@ -41,10 +42,15 @@ def of_evaluations(work: Workflow, model: str) -> tuple[Command, ...]:
     )
 
 
-def next_step(work: Workflow, verdict: Verdict, chosen: str | None, model: str) -> Command | None:
+def next_step(
+    work: Workflow, verdict: Verdict, judged: Sequence[GateResult], chosen: str | None, model: str
+) -> Command | None:
     """What to do now: use the recommended variant, or repeat the audit with what would decide; ``None``: nothing would.
 
     Whatever the audit measured before is not measured again.
+
+    Args:
+        judged: what the gates say of the variant that the verdict is about.
     """
     about = next((c for c in work.candidates if c.name == verdict.about), None)
     if about is not None and chosen is not None:
@@ -55,9 +61,9 @@ def next_step(work: Workflow, verdict: Verdict, chosen: str | None, model: str) 
     if SPEED in open_ones and not failing:
         rounds = 3 * config.speed.rounds
         return Command(what=f"time {rounds} rounds", command=f"{whole(work, model)} --rounds {rounds}")
-    limits = [limit for planned in work.plan.evaluations if (limit := planned.request.limit)]
+    limits = _more_items(work, judged)
     if open_ones and not failing and limits:
-        return Command(what="judge by more items", command=f"{whole(work, model)} --limit {4 * max(limits)}")
+        return Command(what="judge by more items", command=f"{whole(work, model)} --limit {limits}")
     if QUALITY in failing and config.search.gate is None and "perplexity-rise" in work.plan.limits:
         what = "search for a smaller budget that passes"
         return Command(what=what, command=f"{whole(work, model)} --search perplexity-rise")
@@ -65,6 +71,18 @@ def next_step(work: Workflow, verdict: Verdict, chosen: str | None, model: str) 
     if failing and fewer:
         return Command(what="try a smaller budget", command=f"{whole(work, model)} --layers {fewer}")
     return None
+
+
+def _more_items(work: Workflow, judged: Sequence[GateResult]) -> str:
+    """``text=32,refusal=128``: limits that would settle what is inconclusive; empty where all items were taken."""
+    open_ones = {gates()[g.gate].needs for g in judged if g.outcome == INCONCLUSIVE and not g.by_chance}
+    limits: dict[str, int] = {}
+    for planned in work.plan.evaluations:
+        key, limit = planned.role.limit, planned.request.limit
+        if planned.feeds in open_ones and key and limit:
+            name = key.removesuffix("_limit")
+            limits[name] = max(4 * limit, limits.get(name, 0))
+    return ",".join(f"{name}={limit}" for name, limit in limits.items())
 
 
 def _use(work: Workflow, variant: Variant, model: str) -> Command:
@@ -81,17 +99,14 @@ def _use(work: Workflow, variant: Variant, model: str) -> Command:
 
 
 def of_step(work: Workflow, step: StepName, model: str) -> str:
-    """A command that repeats a step for the first candidate; empty where there is none."""
+    """A command that repeats a step for the first candidate; empty where there is none, and for evaluations."""
     first = next(iter(work.candidates), None)
-    planned = next((p for p in work.plan.evaluations if p.step == step), None)
     if step == StepName.SCORE:
         return _comparison(work, model)
     if first is None:
         return ""
     if step == StepName.BUILD:
         return _pruning(work, first, model)
-    if planned is not None:
-        return _evaluation(work, planned, first, model)
     if step == StepName.SPEED and work.config.speed.engines:
         return _timing(work, model)
     if step == StepName.RECOVERY and work.config.recovery.enabled:

@@ -182,6 +182,8 @@ def quick() -> Mapping[str, Mapping[str, Any]]:
 def config_from(*layers: Mapping[str, Any]) -> Config:
     """The configuration in plain data, as JSON or YAML holds it; later ones win, key by key.
 
+    A ``text_limit`` is laid over the limits of single texts too.
+
     Raises:
         RecordError: an unknown key (with the nearest known one), or a value of another type or out of range.
         AuditError: an unknown gate, or a limit that is no number.
@@ -193,9 +195,19 @@ def config_from(*layers: Mapping[str, Any]) -> Config:
         for name, section in layer.items():
             both = isinstance(section, Mapping) and isinstance(sections.get(name), Mapping)
             sections[name] = {**sections[name], **section} if both else section
+            if name == "evaluation" and both and "text_limit" in section and "texts" not in section:
+                sections[name] |= _without_own_limits(sections[name])
     # YAML reads a section whose keys are all commented out as null.
     config = from_json(Config, {k: v for k, v in sections.items() if v is not None}, "the configuration", hint="")
     return replace(config, gates=check_gates(config.gates))
+
+
+def _without_own_limits(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The texts of that section without limits of their own."""
+    texts = evaluation.get("texts")
+    if not isinstance(texts, (list, tuple)):
+        return {}
+    return {"texts": [{**text, "limit": None} if isinstance(text, Mapping) else text for text in texts]}
 
 
 def write_yaml(config: Config, path: Path) -> None:

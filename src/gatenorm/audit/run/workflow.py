@@ -35,7 +35,8 @@ from gatenorm.records.audit import (
 from gatenorm.records.evidence import Perplexity, Speed, of_type
 from gatenorm.records.rankings import CrossCheck
 
-_RECOVERS = Setting("recovery.enabled", "true")
+# What asks for the last step.
+RECOVERS = Setting("recovery.enabled", "true")
 
 
 class Workflow:
@@ -88,7 +89,7 @@ class Workflow:
                 self._ranking_failed(planned, result.error)
             else:
                 self.scores[planned.name] = planned.relabelled(result.scores)
-        requested = [self.scores[one.name] for one in self._requested() if one.name in self.scores]
+        requested = [self.scores[one.name] for one in self.plan.requested if one.name in self.scores]
         if not requested:
             problem = f"{self.plan.rankings[0].name} could not be computed, and no other criterion was given"
             raise CriterionError("no-ranking", problem)
@@ -102,11 +103,11 @@ class Workflow:
     def _build(self) -> str:
         """Budgets, the search for the largest that passes, and the candidates' directories."""
         assert self.best is not None
-        chosen = list(dict.fromkeys([*(one.name for one in self._requested()), self.best.ranking]))
+        chosen = list(dict.fromkeys([*(one.name for one in self.plan.requested), self.best.ranking]))
         chosen = [name for name in chosen if name in self.scores]
         others = [name for name in self.scores if name not in chosen]
         budgets = self.plan.budgets
-        self._expect(len(chosen) * sum(len(b.operations) for b in budgets), len(others) * len(budgets))
+        self._expect(len(chosen) * self.plan.candidates_per_ranking, len(others) * len(budgets))
         self._search()
         self.candidates = [
             self._variant(name, budget, CANDIDATE, operation)
@@ -158,7 +159,7 @@ class Workflow:
     def _recover(self) -> str:
         """Training after aggressive budgets, when enabled, and every evaluation once more."""
         if not self.config.recovery.enabled:
-            gap = NotExamined.unless(StepName.RECOVERY, "recovery", "it was not asked for", _RECOVERS)
+            gap = NotExamined.unless(StepName.RECOVERY, "recovery", "it was not asked for", RECOVERS)
             self.not_examined.append(gap)
             return ""
         recovered, why = variant_writer.recover(self.cache, self.candidates)
@@ -172,9 +173,6 @@ class Workflow:
         self.not_examined = speed.without_repeats(self.not_examined, timed)
         self.candidates += recovered
         return f"{len(recovered)} variants recovered"
-
-    def _requested(self) -> list[PlannedRanking]:
-        return [one for one in self.plan.rankings if not one.check and not one.baseline]
 
     def _score_job(self, planned: PlannedRanking) -> Score:
         title, like = f"scoring by {planned.name}", planned.like

@@ -9,7 +9,7 @@ from gatenorm.audit.plan.config import LIMITS
 from gatenorm.cli import readers
 from gatenorm.cli.declaration import panel
 from gatenorm.cli.options import common
-from gatenorm.records.numbers import Amount, Count, Window
+from gatenorm.records.numbers import Amount, Window
 
 gates = panel("Gates and search")
 # Their headings follow from the sections of the configuration that they set.
@@ -34,9 +34,11 @@ _DOCUMENTS = "Split --data texts into documents at SEP"
 Documents = Annotated[str | None, sets("--documents SEP", _DOCUMENTS, key="evaluation.texts")]
 _WINDOW = "Longest input of --data texts, in tokens"
 TextWindow = Annotated[Window | None, sets("--window", _WINDOW, key="evaluation.texts")]
-_LIMIT = "Use only the first N windows, documents or items of every evaluation"
+_LIMIT = (
+    "Use only the first N windows, documents or items of every evaluation; NAME=N,NAME=N: of some (text, refusal, ...)"
+)
 _LIMITED = " ".join(f"evaluation.{key}" for key in LIMITS)
-Limit = Annotated[Count | None, sets("--limit", _LIMIT, key=_LIMITED)]
+Limit = Annotated[readers.Limits | None, sets("--limit N", _LIMIT, key=_LIMITED)]
 _ZEROSHOT = "Directory with the zero-shot tasks' files"
 Zeroshot = Annotated[str | None, sets("--zeroshot DIR|hub", _ZEROSHOT, key="evaluation.zeroshot")]
 _DOMAIN = "Prompts or text of your own workload"

@@ -3,7 +3,6 @@
 from gatenorm.findings import Change, average, perplexities, pooled, refusals, retrieval, turned
 from gatenorm.records import spans
 from gatenorm.records.audit import (
-    BY_CHANCE,
     CANDIDATE,
     FAILS,
     INCONCLUSIVE,
@@ -110,7 +109,7 @@ def picture(audit: Audit) -> Chart | None:
 
 
 def _tells(gate: GateResult) -> bool:
-    return gate.aspect == QUALITY and gate.value is not None and not gate.detail.startswith(BY_CHANCE)
+    return gate.aspect == QUALITY and gate.value is not None and not gate.by_chance
 
 
 def variants_table(audit: Audit) -> Table:
