@@ -14,13 +14,13 @@ import pytest
 from gatenorm.api import open_model
 from gatenorm.audit.judge.gates import gates
 from gatenorm.audit.plan import evaluations as planned_evaluations
+from gatenorm.audit.plan.budgets import OPERATIONS, Budget, with_operations
 from gatenorm.audit.plan.config import LIMITS, Config, Evaluation, config_from, quick, read_config
 from gatenorm.audit.plan.evaluations import asked_by, evaluations
 from gatenorm.audit.plan.memory_use import memory
 from gatenorm.audit.plan.outline import longest, outline
 from gatenorm.audit.plan.parts import RECOVER, parts
 from gatenorm.audit.plan.prepare import prepare
-from gatenorm.audit.plan.variants import OPERATIONS, Budget, with_operations
 from gatenorm.cli import main
 from gatenorm.cli.audit_options import overlay
 from gatenorm.errors import AuditError, EvaluationError, GatenormError, RecoveryError

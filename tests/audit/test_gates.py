@@ -11,9 +11,8 @@ from msgspec.structs import replace
 
 from gatenorm.audit.judge.gates import _gate_of, check_gates, evaluate_gate, gates, limits, outcome_of
 from gatenorm.audit.judge.metrics import GateValue, compared
-from gatenorm.audit.judge.selection import nearest, too_far, unstable
+from gatenorm.audit.judge.selection import failed, nearest, too_far, unstable
 from gatenorm.audit.judge.verdict import verdict
-from gatenorm.audit.main import failed
 from gatenorm.audit.output.output import _uneven
 from gatenorm.demo.evaluation import WorldTask
 from gatenorm.errors import AuditError

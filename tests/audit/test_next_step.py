@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gatenorm.audit.output.repro_commands import next_step
+from gatenorm.audit.plan.budgets import Budget
 from gatenorm.audit.plan.config import Config
-from gatenorm.audit.plan.variants import Budget
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SAFETY, GateResult, Judgement, Verdict

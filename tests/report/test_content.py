@@ -44,7 +44,8 @@ from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Details, Fac
 from gatenorm.report.page.content import report
 from gatenorm.report.page.html import html
 from gatenorm.report.page.markdown import markdown
-from gatenorm.report.page.verdict import rankings_table, variants_table
+from gatenorm.report.page.ranking import rankings_table
+from gatenorm.report.page.verdict import variants_table
 from gatenorm.report.page.wording import NONE, number
 from gatenorm.surgery.operation import Operation
 from tests.report.audits import audit, cost_benefit, own_prompts, with_english_tasks

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from gatenorm.evaluation.statistics.paired_statistics import from_counts
+from gatenorm.evaluation.statistics.paired_statistics import from_counts, mean_change
 from gatenorm.findings.pairs import Findings
 from gatenorm.records.evidence import (
     MULTISTEP,
@@ -122,7 +122,7 @@ def average(findings: Findings) -> Change | None:
         return pooled(tasks(findings), "tasks")
     chances = [e.chance for e in of_type(findings.before, ZeroShot)]
     known = [chance for chance in chances if chance is not None]
-    change = _change(
+    return _change(
         record.data.name,
         "average",
         base.average,
@@ -131,7 +131,6 @@ def average(findings: Findings) -> Change | None:
         findings.change(record, "average"),
         math.fsum(known) / len(known) if known and len(known) == len(chances) else None,
     )
-    return structs.replace(change, items=record.count)
 
 
 def divergence(findings: Findings) -> Workload | None:
@@ -191,17 +190,11 @@ def pooled(changes: Sequence[Change], what: str) -> Change | None:
 
 def _mean(changes: Sequence[Change], name: str) -> Change:
     n = len(changes)
-    difference = math.fsum(c.difference for c in changes) / n
-    halves = [(c.high - c.low) / 2 for c in changes if c.low is not None and c.high is not None]
-    half = math.sqrt(math.fsum(h * h for h in halves)) / n if len(halves) == n else None
     return Change(
+        **structs.asdict(mean_change(changes, sum(c.items for c in changes))),
         name=name,
         before=math.fsum(c.before for c in changes) / n,
         after=math.fsum(c.after for c in changes) / n,
-        difference=difference,
-        low=None if half is None else difference - half,
-        high=None if half is None else difference + half,
-        items=sum(c.items for c in changes),
         metric=changes[0].metric,
         paired=all(c.paired for c in changes),
     )

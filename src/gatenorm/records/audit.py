@@ -15,19 +15,42 @@ from gatenorm.records.scores import Scores
 from gatenorm.records.serialization import Record, Value
 from gatenorm.records.table import Row
 
-PASSES, FAILS, INCONCLUSIVE = "passes", "fails", "inconclusive"
+
+class Outcome(StrEnum):
+    """Of a gate, and of all gates together."""
+
+    PASSES = "passes"
+    FAILS = "fails"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Aspect(StrEnum):
+    """What a gate or a part of the verdict speaks of."""
+
+    QUALITY = "quality"
+    SPEED = "speed"
+    SAFETY = "safety"
+
+
+class Role(StrEnum):
+    """Of a variant: it can be chosen, or is there to be beaten."""
+
+    CANDIDATE = "candidate"
+    COMPARISON = "comparison"
+
+
+PASSES, FAILS, INCONCLUSIVE = Outcome
+QUALITY, SPEED, SAFETY = Aspect
+CANDIDATE, COMPARISON = Role
 # How the detail of a gate's result begins where a test cannot show damage.
 BY_CHANCE = "the unpruned model does no better than chance, so this test cannot show damage"
 # The outcome of several together is the first of these that occurs.
 WORST_FIRST = (FAILS, INCONCLUSIVE, PASSES)
 # The kind of warning about rankings that cost more loss than a baseline does.
 NOT_BEATEN = "comparison-not-beaten"
-# What a gate or a part of the verdict speaks of.
-QUALITY, SPEED, SAFETY = "quality", "speed", "safety"
 # Of a part of the verdict that no gate judges.
 INFORMATION = "for information"
 PRUNED, RECOVERED = "pruned", "pruned and recovered"
-CANDIDATE, COMPARISON = "candidate", "comparison"
 DONE, PARTLY, NOT_DONE = "done", "partly", "not examined"
 
 
@@ -61,12 +84,12 @@ class GateResult(Value, frozen=True, kw_only=True):
     limit: float
     unit: str
     value: float | None
-    outcome: str
+    outcome: Outcome
     detail: str
     reason: str
     low: float | None = None
     high: float | None = None
-    aspect: str = QUALITY
+    aspect: Aspect = QUALITY
     least: bool = False
     by_chance: bool = False
 
@@ -85,7 +108,7 @@ class CostCase(Value, frozen=True, kw_only=True, omit_defaults=True):
     batch: int
     request_speedup: float
     rounds: int
-    outcome: str = INCONCLUSIVE
+    outcome: Outcome = INCONCLUSIVE
     prefill_speedup: float | None = None
     decode_speedup: float | None = None
     request_speedup_low: float | None = None
@@ -126,9 +149,9 @@ class AuditedVariant(Value, frozen=True, kw_only=True):
     share: float
     present: int
     plan: Plan
-    role: str = CANDIDATE
+    role: Role = CANDIDATE
     state: str = PRUNED
-    outcome: str = INCONCLUSIVE
+    outcome: Outcome = INCONCLUSIVE
     gates: tuple[GateResult, ...] = ()
     evidence: Measurements = Measurements()
     rejected: str = ""
@@ -188,7 +211,7 @@ class Judgement(Value, frozen=True, kw_only=True):
     ``outcome`` is that of a gate, ``not examined`` where nothing was measured, ``for information`` if no gate judges.
     """
 
-    aspect: str
+    aspect: Aspect
     outcome: str
     sentence: str
     settle: str = ""
@@ -213,7 +236,7 @@ class Verdict(Value, frozen=True, kw_only=True):
     there is any. ``ranking`` says which ranking the measurements favour.
     """
 
-    outcome: str
+    outcome: Outcome
     headline: str
     reason: str
     judgements: tuple[Judgement, ...]

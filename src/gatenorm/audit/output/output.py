@@ -11,12 +11,12 @@ from msgspec.structs import replace
 from gatenorm.analysis.diagnostics import FEW_SHARED, curve_signatures
 from gatenorm.audit.judge.baseline_check import BaselineCheck, check_baselines
 from gatenorm.audit.judge.cost_benefit import cost_benefit
-from gatenorm.audit.judge.gates import SPEED_UP
+from gatenorm.audit.judge.gates import SPEED_UP, TASK_DROP
+from gatenorm.audit.judge.ranking import comparison
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.output import repro_commands as commands
 from gatenorm.audit.output.audited_variant import audited
 from gatenorm.audit.output.model_card import write_card
-from gatenorm.audit.plan.rankings import comparison
 from gatenorm.audit.run.jobs import software
 from gatenorm.audit.run.workflow import Workflow
 from gatenorm.files import write_json
@@ -35,7 +35,7 @@ from gatenorm.records.audit import (
     Step,
     StepName,
 )
-from gatenorm.records.evidence import Data, Measurements, Perplexity, TaskEvidence, of_type
+from gatenorm.records.evidence import Measurements, Perplexity, TaskEvidence, of_type
 from gatenorm.report.page import write_report
 from gatenorm.results.hashes import code_sha256
 
@@ -152,7 +152,7 @@ def _perplexity(records: Sequence[Evidence]) -> float | None:
 
 def _uneven(variant: AuditedVariant) -> Diagnostic | None:
     """Tasks that got worse beyond chance although the average passes."""
-    gate = next((g for g in variant.gates if g.gate == "task-drop"), None)
+    gate = next((g for g in variant.gates if g.gate == TASK_DROP), None)
     if gate is None or gate.outcome != PASSES:
         return None
     found, worse = Findings.of_records((), variant.evidence), {}
@@ -170,7 +170,7 @@ def _uneven(variant: AuditedVariant) -> Diagnostic | None:
 
 def _provenance(work: Workflow, began: float, model: str) -> Provenance:
     run = work.config.run
-    data = {(e.data.name, e.data.sha256): e.data for e in work.baseline if isinstance(e.data, Data) and e.data.sha256}
+    data = {(e.data.name, e.data.sha256): e.data for e in work.baseline if e.data.sha256}
     return Provenance(
         versions=software() | {"python": platform.python_version()},
         code_sha256=code_sha256(),

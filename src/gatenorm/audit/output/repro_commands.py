@@ -6,11 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gatenorm.api.opening import open_model
-from gatenorm.audit.judge.gates import gates
+from gatenorm.audit.judge.gates import PERPLEXITY_RISE, gates
 from gatenorm.audit.plan.config import Run
 from gatenorm.audit.plan.engine_form import UNPRUNED, export_path, form_for
 from gatenorm.audit.plan.evaluations import PlannedEvaluation
-from gatenorm.audit.plan.variants import Variant
+from gatenorm.audit.run.variant import Variant
 from gatenorm.audit.run.workflow import Workflow
 from gatenorm.audit.state import CONFIG_FILE
 from gatenorm.checkpoint.dtypes import COMPUTED
@@ -64,9 +64,9 @@ def next_step(
     limits = _more_items(work, judged)
     if open_ones and not failing and limits:
         return Command(what="judge by more items", command=f"{whole(work, model)} --limit {limits}")
-    if QUALITY in failing and config.search.gate is None and "perplexity-rise" in work.plan.limits:
+    if QUALITY in failing and config.search.gate is None and PERPLEXITY_RISE in work.plan.limits:
         what = "search for a smaller budget that passes"
-        return Command(what=what, command=f"{whole(work, model)} --search perplexity-rise")
+        return Command(what=what, command=f"{whole(work, model)} --search {PERPLEXITY_RISE}")
     fewer = min(budget.count for budget in work.plan.budgets) // 2
     if failing and fewer:
         return Command(what="try a smaller budget", command=f"{whole(work, model)} --layers {fewer}")

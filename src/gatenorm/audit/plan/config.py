@@ -25,7 +25,7 @@ class Budgets(Value, frozen=True):
     """How many sublayers the variants lose: shares of those present, numbers, or what the targets need.
 
     ``replace`` names the operations that candidates have in their place, one candidate each; ``None`` stands for
-    :data:`gatenorm.audit.plan.variants.OPERATIONS` where the model can be run. ``fit`` names the tokens that operations
+    :data:`gatenorm.audit.plan.budgets.OPERATIONS` where the model can be run. ``fit`` names the tokens that operations
     are fitted on.
     """
 

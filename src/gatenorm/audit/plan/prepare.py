@@ -10,11 +10,12 @@ from pathlib import Path
 from gatenorm import api
 from gatenorm.api.fitting import fit_calibrations
 from gatenorm.audit.judge.gates import SPEED_UP, gates, limits
+from gatenorm.audit.judge.selection import ANY
+from gatenorm.audit.plan.budgets import Budget, budgets, with_operations
 from gatenorm.audit.plan.config import Config, Recovery
 from gatenorm.audit.plan.engine_form import form_for
 from gatenorm.audit.plan.evaluations import PlannedEvaluation, asked_by, evaluations, reads_text
 from gatenorm.audit.plan.rankings import PlannedRanking, check_text, planned_rankings
-from gatenorm.audit.plan.variants import Budget, budgets, with_operations
 from gatenorm.audit.state import check_directory
 from gatenorm.calibration.samples import HUB
 from gatenorm.engines import engine_named, threads_at_hand
@@ -30,7 +31,6 @@ from gatenorm.records.audit import NotExamined, Setting, StepName
 from gatenorm.records.recovery_settings import OBJECTIVES
 from gatenorm.recovery.drawn_text import drawn_sources
 
-ANY = "any"
 # Matrices of models this small keep one processor busy; a second one mostly waits for it.
 _SMALL_BYTES = 64 << 20
 # What the functions below call the keys of the configuration.
@@ -151,7 +151,8 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
             raise MissingExtraError(f"the engine {engine}", kind.package, kind.extra)
     available = {one.feeds for one in planned} | _measured(config, runs=runs)
     active = {name: limit for name, limit in limits(config.gates).items() if gates()[name].needs in available}
-    if SPEED_UP not in config.gates and language_of(layout.checkpoint) is not None and active.pop(SPEED_UP, None):
+    if SPEED_UP in active and SPEED_UP not in config.gates and language_of(layout.checkpoint) is not None:
+        del active[SPEED_UP]
         missing.append(_UNJUDGED)
     if fail_on == SPEED_UP and _UNJUDGED in missing:
         problem = f"is not a gate of this audit: {_UNJUDGED.why}"

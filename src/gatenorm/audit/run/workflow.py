@@ -10,14 +10,16 @@ from msgspec.structs import replace
 from gatenorm.analysis.agreement import label
 from gatenorm.analysis.comparison import held_against
 from gatenorm.audit.judge.gates import evaluate_gate, gates
+from gatenorm.audit.judge.ranking import best_supported
 from gatenorm.audit.judge.search import ASSUMPTION, largest
 from gatenorm.audit.judge.selection import unstable
+from gatenorm.audit.plan.budgets import ASKED, Budget, decision_count
 from gatenorm.audit.plan.evaluations import PERPLEXITY, PlannedEvaluation
-from gatenorm.audit.plan.rankings import PlannedRanking, best_supported, source_key
-from gatenorm.audit.plan.variants import ASKED, Budget, Variant, decision_count, planned_variant
+from gatenorm.audit.plan.rankings import PlannedRanking, source_key
 from gatenorm.audit.run import speed, variant_writer
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Score
+from gatenorm.audit.run.variant import Variant, planned_variant
 from gatenorm.errors import AuditError, CriterionError
 from gatenorm.findings import findings
 from gatenorm.records import ATTENTION, REMOVE, Evidence, Scores
@@ -28,6 +30,7 @@ from gatenorm.records.audit import (
     BestSupported,
     GateResult,
     NotExamined,
+    Role,
     Search,
     Setting,
     StepName,
@@ -198,7 +201,7 @@ class Workflow:
         what = "the cross-check" if planned.check else "a ranking"
         self.not_examined.append(NotExamined(StepName.SCORE, f"{what} {planned.name}", why))
 
-    def _variant(self, name: str, budget: Budget, role: str, operation: str = REMOVE) -> Variant:
+    def _variant(self, name: str, budget: Budget, role: Role, operation: str = REMOVE) -> Variant:
         return planned_variant(self.layout, self.scores[name], budget, self.protect, role, operation)
 
     def _fit(self, variants: Sequence[Variant]) -> None:

@@ -52,7 +52,7 @@ _REPLACE = "Operations in place of attention, one candidate each: remove (nothin
 
 
 def _operations() -> str:
-    from gatenorm.audit.plan.variants import OPERATIONS
+    from gatenorm.audit.plan.budgets import OPERATIONS
 
     return ",".join(OPERATIONS)
 

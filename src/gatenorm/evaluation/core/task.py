@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job, TaskOptions
-from gatenorm.records.audit import QUALITY
+from gatenorm.records.audit import QUALITY, Aspect
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Metric:
     gate: str = ""
     limit: float | None = None
     reason: str = "the limit that was asked for; the package of this evaluation sets none"
-    aspect: str = QUALITY
+    aspect: Aspect = QUALITY
 
 
 @dataclass(frozen=True)

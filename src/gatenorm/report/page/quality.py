@@ -12,8 +12,8 @@ from gatenorm.report.figures.series import Band, Point, Series
 from gatenorm.report.page import audit_view
 from gatenorm.report.page.audit_view import findings, title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Details, Heading, Row, Section, Table, Text, numeric
-from gatenorm.report.page.changes import changes_chart
-from gatenorm.report.page.wording import NONE, fixed, number, percent, span, times
+from gatenorm.report.page.changes import changes_chart, points
+from gatenorm.report.page.wording import NONE, number, percent, span, times
 from gatenorm.surgery.operation import participles
 
 # The table of replies that changed between refusal and answer, as a place in the page.
@@ -178,14 +178,14 @@ def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Bloc
     for variant, changes in asked:
         for c in changes:
             turned = NONE if c.won is None else f"{(c.won or 0) + (c.lost or 0)} of {c.items}"
-            ends = span(c.low, c.high, lambda v: fixed(100 * v, 1, sign=True))
+            ends = span(c.low, c.high, points)
             rows.append(
                 {
                     "Variant": Cell(variant.name, tags=audit_view.tags(variant)),
                     "What": REFUSAL_METRICS.get(c.name, c.name),
                     numeric("Before", "%"): percent(c.before),
                     numeric("After", "%"): percent(c.after),
-                    numeric("Change", "points"): Cell(fixed(100 * c.difference, 1, sign=True), note=ends),
+                    numeric("Change", "points"): Cell(points(c.difference), note=ends),
                     numeric("Flipped", "items"): turned,
                 }
             )

@@ -8,7 +8,6 @@ from gatenorm.records.audit import (
     INCONCLUSIVE,
     NOT_BEATEN,
     PASSES,
-    PRUNED,
     QUALITY,
     Audit,
     AuditedVariant,
@@ -34,7 +33,8 @@ from gatenorm.report.page.blocks import (
     Text,
     numeric,
 )
-from gatenorm.report.page.wording import NONE, facts, fixed, number, percent, size, times, tone
+from gatenorm.report.page.changes import points
+from gatenorm.report.page.wording import NONE, facts, number, percent, size, times, tone
 from gatenorm.surgery.operation import participles
 
 _LIMITS = (
@@ -121,31 +121,6 @@ def variants_table(audit: Audit) -> Table:
     return Table.of_rows(f"The variants against the unpruned model{where}{money}", rows, wide=True)
 
 
-def rankings_table(audit: Audit) -> Table | None:
-    """Perplexity by ranking and number of sublayers: the candidates and the baselines they have to beat."""
-    if not audit_view.comparisons(audit):
-        return None
-    everyone = [*audit_view.candidates(audit), *audit_view.comparisons(audit)]
-    pruned = [
-        v for v in everyone if v.state == PRUNED and not v.plan.replaces and perplexities(audit_view.findings(audit, v))
-    ]
-    counts = sorted({len(v.plan.added.attention) for v in pruned})
-    rows = []
-    for criterion in dict.fromkeys(v.criterion for v in pruned):
-        own = {len(v.plan.added.attention): v for v in reversed(pruned) if v.criterion == criterion}
-        role = "candidate" if any(v.role == CANDIDATE for v in own.values()) else "for comparison"
-        rows.append((Cell(criterion, note=role), *(_removed(audit, own.get(n)) for n in counts)))
-    caption = "Perplexity with the layers removed that each ranking would choose"
-    return Table.of(caption, ["Ranking", *(numeric(f"{n} removed", "perplexity") for n in counts)], rows)
-
-
-def _removed(audit: Audit, variant: AuditedVariant | None) -> Cell:
-    if variant is None:
-        return _BLANK
-    cell = _perplexity(audit, variant)
-    return Cell(cell.text.rpartition(" → ")[2], note=f"{cell.note}; {spans(variant.plan.added.attention)}")
-
-
 def _row(audit: Audit, variant: AuditedVariant) -> Row:
     beside, speed = audit_view.findings(audit, variant), audit_view.quoted_speed(audit, variant)
     saved = speed.cache_share_removed if speed else None
@@ -200,7 +175,7 @@ def _points(change: Change | None) -> Cell:
         return _BLANK
     # Where there is little room, the line breaks behind the arrow.
     both = f"{percent(change.before)}\u00a0→ {percent(change.after)}"
-    return Cell(fixed(100 * change.difference, 1, sign=True), note=both)
+    return Cell(points(change.difference), note=both)
 
 
 def _flips(changes: list[Change]) -> Cell:
