@@ -216,7 +216,7 @@ def test_a_text_is_known_by_its_whole_name(tmp_path: Path, monkeypatch: pytest.M
     for name in ("a=1.txt", "b=1.txt", "1.txt"):
         Path(name).write_text("Ida Fox came first. " * 200)
     planned, _ = evaluations(open_model("demo"), Evaluation(texts=("a=1.txt", "b=1.txt", "wikitext2=1.txt")), runs=True)
-    names = [one.name for one in planned if one.feeds == "perplexity"]
+    names = [one.name for one in planned if one.gate_evaluation == "perplexity"]
     assert names == [f"perplexity on {name}" for name in ("a=1.txt", "b=1.txt", "1.txt")]
     with errors.refused("text-twice", "evaluation.texts", EvaluationError):
         evaluations(open_model("demo"), Evaluation(texts=("1.txt", "wikitext2=1.txt")), runs=True)
@@ -246,7 +246,7 @@ UNJUDGED = "whether it becomes faster by enough"
 def test_the_built_in_model_has_everything_but_a_workload(tmp_path: Path):
     prepared = prepare("demo", tmp_path / "audit", Config())
     assert [b.name for b in prepared.budgets] == ["conservative", "practical", "aggressive"]
-    assert {a.feeds for a in prepared.evaluations} == {"perplexity", "zeroshot", "refusal", "retrieval"}
+    assert {a.gate_evaluation for a in prepared.evaluations} == {"perplexity", "zeroshot", "refusal", "retrieval"}
     assert [m.what for m in prepared.missing] == [
         "your own workload",
         "linear in place of 2 and 6 attentions",
@@ -266,7 +266,7 @@ def test_a_quick_audit_has_one_budget_and_few_items_of_everything(tmp_path: Path
     assert set(quick()["evaluation"]) == {*LIMITS, "retrieval_window"}
     prepared = prepare("demo", tmp_path / "audit", config)
     assert [b.name for b in prepared.budgets] == ["practical"]
-    assert all(planned.request.limit for planned in prepared.evaluations)
+    assert all(planned.options.limit for planned in prepared.evaluations)
     text = config_from(
         quick(), {"evaluation": {"texts": ["a.txt", {"data": "b.txt", "limit": 3}]}}
     ).evaluation.text_data
@@ -396,7 +396,7 @@ def test_items_of_several_steps_are_asked_of_models_that_read_ordinary_text(tiny
 
     def asked(model: Any, **settings: Any) -> tuple[list[int | None], list[str]]:
         planned, missing = evaluations(open_model(model), Evaluation(**settings), runs=True)
-        limits = [one.request.limit for one in planned if one.feeds == "multistep"]
+        limits = [one.options.limit for one in planned if one.gate_evaluation == "multistep"]
         return limits, [one.how for one in missing if "several steps" in one.what]
 
     assert asked(reads) == ([None], [])
@@ -411,11 +411,17 @@ def test_items_of_several_steps_are_asked_of_models_that_read_ordinary_text(tiny
 def test_what_another_package_declares_of_its_evaluation_is_all_that_an_audit_needs(monkeypatch: pytest.MonkeyPatch):
     known = registry.tasks()
     job = Job("mine", "mine", "items", {}, lambda model, progress: None)
-    own = Task("mine", lambda request: [job], name="mine", audit=AuditRole(step=StepName.SAFETY), last_logits=True)
+    own = Task(
+        "mine",
+        lambda request: [job],
+        name="mine",
+        audit=AuditRole(step=StepName.REFUSAL_AND_RETRIEVAL),
+        last_logits=True,
+    )
     monkeypatch.setattr(registry, "tasks", lambda: {**known, "mine": own})
     planned, _ = evaluations(open_model("demo"), Evaluation(others=("mine",)), runs=True)
-    one = next(one for one in planned if one.feeds == "mine")
-    assert (one.step, one.last_logits, one.request.limit) == (StepName.SAFETY, True, None)
+    one = next(one for one in planned if one.gate_evaluation == "mine")
+    assert (one.step, one.last_logits, one.options.limit) == (StepName.REFUSAL_AND_RETRIEVAL, True, None)
     assert asked_by("mine").words() == "set evaluation.others to a list with mine"
     assert asked_by("zeroshot").words() == "set evaluation.zeroshot to a directory, or to hub"
 
@@ -441,7 +447,7 @@ def test_a_processor_is_not_kept_busy_for_hours_by_long_contexts(tiny_models: An
 
     def asked(threads: int | None, **settings: Any) -> tuple[int | None, list[str]]:
         planned, missing = evaluations(layout, Evaluation(**settings), runs=True, threads=threads)
-        (window,) = (one.request.window for one in planned if one.feeds == "retrieval")
+        (window,) = (one.options.window for one in planned if one.gate_evaluation == "retrieval")
         return window, [one.how for one in missing if "beyond" in one.what]
 
     shorter = "set evaluation.retrieval_window to 4096"
@@ -495,8 +501,8 @@ def test_yaml_that_would_take_too_much_is_one_short_line(text: str | bytes, tmp_
 def test_packaged_text_stands_in_where_no_text_is_given(shared: Path, tmp_path: Path):
     model = str(shared / "models" / "stories3M")
     prepared = prepare(model, tmp_path / "audit", config_from(quick()))
-    packaged = next(one for one in prepared.evaluations if one.feeds == "perplexity")
-    assert (packaged.data, packaged.request.window, packaged.request.limit) == (("generic",), 512, 16)
+    packaged = next(one for one in prepared.evaluations if one.gate_evaluation == "perplexity")
+    assert (packaged.data, packaged.options.window, packaged.options.limit) == (("generic",), 512, 16)
     assert "perplexity-rise" in prepared.limits
     assert [one.name for one in prepared.rankings if one.check] == ["cosine@generic", "cosine@random", "cosine@self"]
     assert "perplexity on text like yours" in [one.what for one in prepared.missing]
@@ -505,11 +511,13 @@ def test_packaged_text_stands_in_where_no_text_is_given(shared: Path, tmp_path: 
     assert "perplexity-rise" not in prepare(model, tmp_path / "audit", trained).limits
     # A text of one's own takes its place.
     own = config_from(quick(), {"evaluation": {"texts": [str(shared / "data" / "wikitext-2" / "wiki.test.raw")]}})
-    texts = [one.data for one in prepare(model, tmp_path / "audit", own).evaluations if one.feeds == "perplexity"]
+    texts = [
+        one.data for one in prepare(model, tmp_path / "audit", own).evaluations if one.gate_evaluation == "perplexity"
+    ]
     assert [Path(data[0]).name for data in texts] == ["wiki.test.raw"]
 
 
 def test_without_a_tokenizer_no_text_can_stand_in(tiny_models: Any, tmp_path: Path):
     prepared = prepare(str(tiny_models("llama-mha")), tmp_path / "audit", config_from(quick()))
-    assert not [one for one in prepared.evaluations if one.feeds == "perplexity"]
+    assert not [one for one in prepared.evaluations if one.gate_evaluation == "perplexity"]
     assert [one.name for one in prepared.rankings if one.check] == ["cosine@random", "cosine@self"]

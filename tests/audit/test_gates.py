@@ -563,6 +563,19 @@ def test_quality_speed_and_safety_are_judged_apart_and_the_whole_is_their_sum():
     assert said.reason.endswith("; all 2 fail.")
 
 
+def test_an_open_gate_says_on_how_many_items_it_rests():
+    known = gates()["retrieval-loss"]
+
+    def sentence(value: float, low: float, high: float) -> str:
+        found = GateValue(value, low, high, items=3)
+        result = evaluate_gate(dataclasses.replace(known, find=lambda _: found), 5.0, Findings((), (), ()))
+        (said, *_) = verdict([variant("x-2", result)], BEST, "x")[0].judgements
+        return said.sentence
+
+    assert " of 3 items)" in sentence(0.0, -32.7, 32.7)
+    assert "items" not in sentence(0.0, -1.0, 1.0)
+
+
 def test_a_task_that_fell_while_the_average_passes_is_judged_by_the_metric_that_speaks_for_it():
     right = tuple(TaskItem(id=n, metrics={"acc": 1.0, "acc_norm": 1.0}) for n in range(20))
     fell = tuple(TaskItem(id=n, metrics={"acc": 1.0, "acc_norm": float(n < 8)}) for n in range(20))

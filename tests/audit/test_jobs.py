@@ -35,10 +35,10 @@ def evaluation(model: Path | str, **changes: Any) -> Evaluate:
         edits=Edits.of("attention", [2]),
         in_memory=True,
         recovery=None,
-        protocol=["stories"],
+        key=["stories"],
         task="stories",
         data=(),
-        request=TaskOptions(limit=1),
+        options=TaskOptions(limit=1),
         baseline=None,
         device="cpu",
         dtype="auto",
@@ -60,7 +60,7 @@ CHANGES: dict[str, Any] = {
     "edits": Edits([Edit(2, "attention", "linear", "a")]),
     "in_memory": False,
     "recovery": "1",
-    "protocol": [],
+    "key": [],
     "threads": 2,
 }
 
@@ -68,7 +68,7 @@ CHANGES: dict[str, Any] = {
 def test_a_model_that_has_lost_mlps_is_recorded_with_all_its_edits(tmp_path: Path):
     """In memory a comparison removes attention too: its record says both, and so does what it is compared with."""
     pruned = gatenorm.prune("demo", tmp_path / "pruned", gatenorm.plan("demo", drop=[5], kind="mlp")).path
-    for job in (evaluation(pruned), evaluation(pruned, task="abilities", request=TaskOptions(limit=1))):
+    for job in (evaluation(pruned), evaluation(pruned, task="abilities", options=TaskOptions(limit=1))):
         result = JobRunner().run(job)
         assert result.error == ""
         assert {(e.edits.attention, e.edits.mlp) for e in result.records} == {((2,), (5,))}
@@ -81,7 +81,7 @@ def test_a_workloads_record_says_what_its_baseline_lacks(tmp_path: Path):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"prompt": "First came Ida Fox. After Ida"}\n')
     job = evaluation(
-        pruned, task="domain", data=(f"domain={prompts}",), request=TaskOptions(new_tokens=2), baseline=str(pruned)
+        pruned, task="domain", data=(f"domain={prompts}",), options=TaskOptions(new_tokens=2), baseline=str(pruned)
     )
     result = JobRunner().run(job)
     assert result.error == ""

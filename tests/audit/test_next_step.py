@@ -34,7 +34,7 @@ def test_where_every_candidate_fails_a_smaller_budget_comes_next(counts: tuple[i
 
 
 def evaluation(feeds: str, key: str, limit: int | None) -> Any:
-    return SimpleNamespace(feeds=feeds, request=TaskOptions(limit=limit), role=AuditRole(limit=key))
+    return SimpleNamespace(gate_evaluation=feeds, options=TaskOptions(limit=limit), role=AuditRole(limit=key))
 
 
 def inconclusive(gate: str, aspect: str, by_chance: bool = False) -> GateResult:

@@ -180,7 +180,11 @@ def test_flips_are_those_of_the_items(measured: Audit):
     rows = first_screen(report(measured))
     for variant in (v for v in measured.variants if v.role == CANDIDATE):
         about = [e for e in of_type(variant.evidence, Comparison) if "refusal" in (e.of, e.task)]
-        assert rows[variant.name]["Refusals flipped"].text == str(sum(len(e.items) for e in about))
+        changes = [change for e in about for change in e.changes.values() if change.won is not None]
+        cell = rows[variant.name]["Refusal flips"]
+        gate = next(gate for gate in variant.gates if gate.gate == "refusal-flips")
+        assert cell.text == str(sum(change.lost or 0 for change in changes)) == f"{gate.value:.0f}"
+        assert cell.note.endswith(f"{sum(change.won or 0 for change in changes)} turned right")
 
 
 def test_every_measurement_stands_in_the_evidence(measured: Audit):
@@ -240,7 +244,8 @@ def test_an_audit_with_hardly_anything_in_it():
     empty = structs.replace(
         one, variants=(), baseline=Measurements(), scores=(), warnings=(), not_examined=(), steps=(), chosen=None
     )
-    empty = structs.replace(empty, config={}, cross_check=None, comparison=None)
+    undecided = structs.replace(one.verdict, outcome=INCONCLUSIVE, about=None)
+    empty = structs.replace(empty, config={}, cross_check=None, comparison=None, verdict=undecided)
     content = report(empty)
     page, text = html(content), markdown(content)
     assert content.badge == INCONCLUSIVE
@@ -310,8 +315,8 @@ def test_the_content_is_a_view(measured: Audit):
 
 def test_what_to_do_about_a_gap_is_a_sentence_of_its_own(measured: Audit):
     gaps = (
-        NotExamined(StepName.SAFETY, "refusal", "it was hardly taught to refuse", "--refusal packaged"),
-        NotExamined(StepName.SAFETY, "retrieval", "It was left out.", "retrieval: true"),
+        NotExamined(StepName.REFUSAL_AND_RETRIEVAL, "refusal", "it was hardly taught to refuse", "--refusal packaged"),
+        NotExamined(StepName.REFUSAL_AND_RETRIEVAL, "retrieval", "It was left out.", "retrieval: true"),
         NotExamined(StepName.RECOVERY, "recovery", "it was not asked for"),
     )
     lines = markdown(report(structs.replace(measured, not_examined=gaps))).splitlines()

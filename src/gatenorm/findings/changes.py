@@ -32,7 +32,8 @@ class Change(Paired, frozen=True, kw_only=True):
     """One figure before and after the removal; ``low`` and ``high`` bound the difference at 95%, where known.
 
     ``paired`` says that the items of both models could be compared one by one; for shares, ``won`` and ``lost`` count
-    those that turned right and wrong. ``chance`` is what guessing would give, ``stderr`` the error of ``before``.
+    those that turned right and wrong. ``chance`` is what guessing would give, ``stderr`` the error of ``before``,
+    ``tokens`` how many a perplexity rests on.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Change(Paired, frozen=True, kw_only=True):
     metric: str = ""
     stderr: float | None = None
     paired: bool = False
+    tokens: int | None = None
 
     @property
     def guessed(self) -> bool:
@@ -79,7 +81,8 @@ def perplexities(findings: Findings) -> list[Change]:
                 difference=rise(paired.difference) if paired else record.perplexity / base.perplexity - 1,
                 low=low,
                 high=high,
-                items=record.tokens,
+                items=paired.items if paired else 0,
+                tokens=record.tokens,
                 metric="perplexity",
                 paired=paired is not None,
             )
@@ -151,10 +154,10 @@ def of_metric(findings: Findings, kind: str, metric: str) -> list[Change]:
     return changes
 
 
-def turned(changes: Sequence[Change]) -> tuple[int, int] | None:
-    """How many items turned right or wrong, and how many were compared; ``None`` where none were."""
+def turned(changes: Sequence[Change]) -> tuple[int, int, int] | None:
+    """How many items turned right, how many wrong, and how many were compared; ``None`` where none were."""
     own = [c for c in changes if c.won is not None and c.lost is not None]
-    return (sum((c.won or 0) + (c.lost or 0) for c in own), sum(c.items for c in own)) if own else None
+    return (sum(c.won or 0 for c in own), sum(c.lost or 0 for c in own), sum(c.items for c in own)) if own else None
 
 
 def pooled(changes: Sequence[Change], what: str) -> Change | None:

@@ -61,7 +61,7 @@ class StepName(StrEnum):
     BUILD = "build variants"
     TASKS = "perplexity and tasks"
     WORKLOAD = "your own workload"
-    SAFETY = "refusal and retrieval"
+    REFUSAL_AND_RETRIEVAL = "refusal and retrieval"
     SPEED = "speed and memory"
     RECOVERY = "recovery"
 
@@ -77,7 +77,8 @@ class GateResult(Value, frozen=True, kw_only=True):
     ``value`` and ``limit`` have the same ``unit`` (``%``, ``points``, ``items``, ``x``, ``nats``); without a value
     the outcome is *inconclusive*. ``low`` and ``high`` bound the value at 95% where an interval is known. ``aspect`` is
     ``quality``, ``speed`` or ``safety``; ``least`` says that the limit is the smallest value that passes, ``by_chance``
-    that the unpruned model does no better than chance, so that no figure could show damage.
+    that the unpruned model does no better than chance, so that no figure could show damage. ``items`` is how many the
+    figure rests on, where that is known.
     """
 
     gate: str
@@ -92,6 +93,7 @@ class GateResult(Value, frozen=True, kw_only=True):
     aspect: Aspect = QUALITY
     least: bool = False
     by_chance: bool = False
+    items: int | None = None
 
 
 class CostCase(Value, frozen=True, kw_only=True, omit_defaults=True):

@@ -175,6 +175,7 @@ def _result(gate: Gate, limit: float, value: GateValue | None, outcome: Outcome,
         aspect=gate.aspect,
         least=gate.least,
         by_chance=value is not None and value.by_chance,
+        items=None if value is None else value.items,
     )
 
 

@@ -25,7 +25,8 @@ class GateValue:
     """A figure, its interval where one is known, and where it comes from in a few words.
 
     ``too_few`` says that it varies from item to item and rests on too few for an interval. ``by_chance`` says that the
-    unpruned model is no better than guessing, so that nothing could get lost.
+    unpruned model is no better than guessing, so that nothing could get lost. ``items`` is how many it rests on, where
+    that is known.
     """
 
     value: float
@@ -34,6 +35,7 @@ class GateValue:
     detail: str = ""
     too_few: bool = False
     by_chance: bool = False
+    items: int | None = None
 
 
 Find = Callable[[Findings], GateValue | Sequence[GateValue] | None]
@@ -74,7 +76,8 @@ def refusal_flips(findings: Findings) -> GateValue | None:
     own = [change for change in refusals(findings) if change.paired]
     if not own:
         return None
-    return GateValue(float(sum(c.lost or 0 for c in own)), detail=f"of {sum(c.items for c in own)} items")
+    items = sum(c.items for c in own)
+    return GateValue(float(sum(c.lost or 0 for c in own)), detail=f"of {items} items", items=items)
 
 
 def speed_up(findings: Findings) -> Sequence[GateValue]:
@@ -139,7 +142,8 @@ def compared(kind: str, metric: str) -> Find:
             if metric in numbers:
                 low, high = (numbers.get(f"{metric}_{end}") for end in ("low", "high"))
                 detail = f"on {record.task or record.data.name or kind}" + (f", {items} items" if items else "")
-                values.append(GateValue(numbers[metric], low, high, detail, too_few=bool(items) and low is None))
+                too_few = bool(items) and low is None
+                values.append(GateValue(numbers[metric], low, high, detail, too_few, items=items or None))
         return values
 
     return find
@@ -171,4 +175,4 @@ def _drop(change: Change | None) -> GateValue | None:
     detail = f"{change.lost} of {change.items} items lost, {change.won} won" if counted else f"average of {change.name}"
     if change.guessed:
         detail += f"; unpruned {change.before:.1%} right, chance {change.chance:.1%}"
-    return GateValue(0.0 - 100 * change.difference, low, high, detail, by_chance=change.guessed)
+    return GateValue(0.0 - 100 * change.difference, low, high, detail, by_chance=change.guessed, items=change.items)

@@ -185,7 +185,8 @@ def _held(gate: GateResult) -> str:
     if gate.value is None:
         return f"{name} {gate.detail}"
     ends = interval(gate)
-    return f"{name} {figure(gate)}{f' ({ends})' if ends else ''}, {limit(gate)}"
+    items = f" of {gate.items} items" if gate.items is not None and gate.outcome == INCONCLUSIVE else ""
+    return f"{name} {figure(gate)}{f' ({ends}{items})' if ends else items}, {limit(gate)}"
 
 
 def _by_which_ranking(best: BestSupported, requested: str, checks: Sequence[BaselineCheck]) -> str:

@@ -78,8 +78,8 @@ def _more_items(work: Workflow, judged: Sequence[GateResult]) -> str:
     open_ones = {gates()[g.gate].needs for g in judged if g.outcome == INCONCLUSIVE and not g.by_chance}
     limits: dict[str, int] = {}
     for planned in work.plan.evaluations:
-        key, limit = planned.role.limit, planned.request.limit
-        if planned.feeds in open_ones and key and limit:
+        key, limit = planned.role.limit, planned.options.limit
+        if planned.gate_evaluation in open_ones and key and limit:
             name = key.removesuffix("_limit")
             limits[name] = max(4 * limit, limits.get(name, 0))
     return ",".join(f"{name}={limit}" for name, limit in limits.items())
@@ -134,7 +134,7 @@ def _evaluation(work: Workflow, planned: PlannedEvaluation, variant: Variant, mo
     for data in planned.data:
         parts += ["--data", data]
     for name in _REPEATED:
-        value = getattr(planned.request, name)
+        value = getattr(planned.options, name)
         if value is not None and value != getattr(TaskOptions(), name):
             parts += [f"--{name.replace('_', '-')}", str(value)]
     head = ("gatenorm", "eval", _directory(work, variant), "--baseline", model, "--tasks", planned.task)

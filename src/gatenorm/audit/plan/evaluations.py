@@ -41,17 +41,17 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 class PlannedEvaluation:
     """One evaluation, the same for every variant.
 
-    ``feeds`` is the standard evaluation that it is, or that it replaces in a model's own language: gates need it, and
-    ``role`` is that one's. ``task``, ``data`` and ``request`` are those of ``gatenorm eval``; ``key`` is what decides
-    its result besides the model; ``paired`` says that it needs both models at once; ``passes`` are those of
+    ``gate_evaluation`` is the standard evaluation that it is, or that it replaces in a model's own language: gates need
+    it, and ``role`` is that one's. ``task``, ``data`` and ``options`` are those of ``gatenorm eval``; ``key`` is what
+    decides its result besides the model; ``paired`` says that it needs both models at once; ``passes`` are those of
     :class:`Job`, of which some need no more than the ``last_logits``.
     """
 
-    feeds: str
+    gate_evaluation: str
     name: str
     task: str
     data: tuple[str, ...]
-    request: TaskOptions
+    options: TaskOptions
     key: Any
     passes: Mapping[Work, float]
     role: AuditRole
@@ -145,8 +145,8 @@ class _Planner:
             field, hint = _asks(task).key, "name each text once, with one window"
             raise EvaluationError("text-twice", "is given more than once", field=field, given=twice, hint=hint)
         for text, path in zip(texts, paths, strict=True):
-            how = {name: getattr(text, name) for name in ("documents", "window", "limit", "text_field")}
-            self._add(task, f"perplexity on {path.name}", task.name, (text.data,), **how)
+            options = {name: getattr(text, name) for name in ("documents", "window", "limit", "text_field")}
+            self._add(task, f"perplexity on {path.name}", task.name, (text.data,), **options)
         if texts or self._add_own(task):
             return
         if not packaged:
@@ -179,21 +179,21 @@ class _Planner:
 
     def _add_standard(self, task: Task, data: tuple[str, ...] = ()) -> None:
         settings, role = self.settings, task.audit
-        request = {name: getattr(settings, name) for name in role.options}
-        request["limit"] = getattr(settings, role.limit, None)
+        options = {name: getattr(settings, name) for name in role.options}
+        options["limit"] = getattr(settings, role.limit, None)
         if task.name == _ZEROSHOT:
             for name in settings.zeroshot_tasks or tuple(zeroshot_tasks()):
-                self._add(task, name, f"{task.name}:{name}", data, **request)
+                self._add(task, name, f"{task.name}:{name}", data, **options)
         elif task.name == _RETRIEVAL:
-            self._add_retrieval(task, request)
+            self._add_retrieval(task, options)
         else:
-            self._add(task, role.called, task.name, data, **request)
+            self._add(task, role.called, task.name, data, **options)
 
-    def _add_retrieval(self, task: Task, request: dict[str, Any]) -> None:
+    def _add_retrieval(self, task: Task, options: dict[str, Any]) -> None:
         longest = min(self.layout.context or retrieval.LONGEST, retrieval.LONGEST)
         try:
             window = self.settings.retrieval_window or self._affordable(longest)
-            self._add(task, task.audit.called, task.name, window=window, **request)
+            self._add(task, task.audit.called, task.name, window=window, **options)
         except EvaluationError as error:  # a context too short for any fact
             self.missing.append(NotExamined(task.audit.step, task.audit.lacking, str(error)))
             return
@@ -217,18 +217,18 @@ class _Planner:
             asked = replace(task, audit=AuditRole(key="others", step=task.audit.step))
             self._add(asked, task.what, name, (entry,) if data else ())
 
-    def _add(self, feeds: Task, name: str, task: str, data: tuple[str, ...] = (), **request: Any) -> None:
+    def _add(self, feeds: Task, name: str, task: str, data: tuple[str, ...] = (), **options: Any) -> None:
         known = registry.known_tasks(self.own, data)
-        how = TaskOptions(**request)
+        asked = TaskOptions(**options)
         with fields_named(_FIELDS | {"data": _asks(feeds).key}):
-            in_context = replace(how, context=self.layout.context)
+            in_context = replace(asked, context=self.layout.context)
             jobs = registry.prepare([task], data, in_context, baseline=True, known=known)
         key = [[job.kind, job.title, dict(job.key)] for job in jobs]
         passes: Counter[Work] = Counter()
         for job in jobs:
             passes.update(job.passes)
         more = {"paired": feeds.compares, "last_logits": feeds.last_logits}
-        self.planned.append(PlannedEvaluation(feeds.name, name, task, data, how, key, passes, feeds.audit, **more))
+        self.planned.append(PlannedEvaluation(feeds.name, name, task, data, asked, key, passes, feeds.audit, **more))
 
     def _add_own(self, task: Task) -> bool:
         """The evaluation in the model's own language that replaces one in English, where there is one."""

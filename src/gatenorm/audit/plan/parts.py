@@ -97,9 +97,9 @@ def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
     yield Part(StepName.BUILD, what, (copies, fitted), _FITTING if fits else None)
 
     others = (len(names) - tested) * len(plan.budgets)
-    first = next((one for one in plan.evaluations if one.feeds == PERPLEXITY), None)
+    first = next((one for one in plan.evaluations if one.gate_evaluation == PERPLEXITY), None)
     for one in plan.evaluations:
-        what = f"measure {one.name} of each" + (f" (limit {one.request.limit})" if one.request.limit else "")
+        what = f"measure {one.name} of each" + (f" (limit {one.options.limit})" if one.options.limit else "")
         times = made + (not one.paired) + (tested + others if one is first else 0)
         alike = Alike(one.like, times, seconds(one.passes), more)
         yield Part(one.step, what, (alike,), _shorter(one))
@@ -174,5 +174,5 @@ def _shorter(one: PlannedEvaluation) -> Setting | None:
     role = one.role
     if role.off:
         return Setting(f"evaluation.{role.key}", role.off)
-    few = min(role.few, (one.request.limit or 2 * role.few) // 2)
+    few = min(role.few, (one.options.limit or 2 * role.few) // 2)
     return Setting(f"evaluation.{role.limit}", str(few)) if few >= _FEWEST else None

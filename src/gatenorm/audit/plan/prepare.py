@@ -149,7 +149,7 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
         kind = engine_named(engine, "times")
         if not kind.installed:
             raise MissingExtraError(f"the engine {engine}", kind.package, kind.extra)
-    available = {one.feeds for one in planned} | _measured(config, runs=runs)
+    available = {one.gate_evaluation for one in planned} | _measured(config, runs=runs)
     active = {name: limit for name, limit in limits(config.gates).items() if gates()[name].needs in available}
     if SPEED_UP in active and SPEED_UP not in config.gates and language_of(layout.checkpoint) is not None:
         del active[SPEED_UP]

@@ -63,10 +63,10 @@ class JobCache:
             edits=edits,
             in_memory=directory is None and bool(edits),
             recovery=None if directory is None else recovery_sha256(Path(directory)),
-            protocol=planned.key,
+            key=planned.key,
             task=planned.task,
             data=planned.data,
-            request=planned.request,
+            options=planned.options,
             baseline=self.source if planned.paired else None,
         )
 

@@ -84,7 +84,7 @@ class JobRunner:
         baseline = None if job.baseline is None else _model(job, job.baseline)
         done: list[Finished] = []
         with self._model_of(job) as model:
-            api.evaluate(model, [job.task], job.data, baseline=baseline, request=job.request, finished=done.append)
+            api.evaluate(model, [job.task], job.data, baseline=baseline, request=job.options, finished=done.append)
         # Averages and changes come of no job. A baseline is named for tasks that need both models at once: of these,
         # the records that compare are all that is wanted.
         return Result(

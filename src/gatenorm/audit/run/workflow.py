@@ -68,7 +68,7 @@ class Workflow:
             StepName.BUILD: self._build,
             StepName.TASKS: self._perplexity_and_tasks,
             StepName.WORKLOAD: self._workload,
-            StepName.SAFETY: self._refusal_and_retrieval,
+            StepName.REFUSAL_AND_RETRIEVAL: self._refusal_and_retrieval,
             StepName.SPEED: self._speed,
             StepName.RECOVERY: self._recover,
         }
@@ -78,7 +78,7 @@ class Workflow:
 
     def evaluations(self, *feeds: str) -> list[PlannedEvaluation]:
         """The planned evaluations that feed one of these gates."""
-        return [planned for planned in self.plan.evaluations if planned.feeds in feeds]
+        return [planned for planned in self.plan.evaluations if planned.gate_evaluation in feeds]
 
     def directory(self, variant: Variant) -> Path:
         """Where the variant's checkpoint lies."""
@@ -129,7 +129,10 @@ class Workflow:
 
     def _perplexity_and_tasks(self) -> str:
         """The texts on everything, early rejection, then tasks on what is left."""
-        texts, others = self.evaluations(PERPLEXITY), [p for p in self.plan.evaluations if p.feeds != PERPLEXITY]
+        texts, others = (
+            self.evaluations(PERPLEXITY),
+            [p for p in self.plan.evaluations if p.gate_evaluation != PERPLEXITY],
+        )
         self._evaluate(texts, self.candidates)
         if texts:
             self._evaluate(texts[:1], self.comparisons, baseline=False)
@@ -145,7 +148,7 @@ class Workflow:
 
     def _refusal_and_retrieval(self) -> str:
         """What averages do not show."""
-        return self._measure(StepName.SAFETY)
+        return self._measure(StepName.REFUSAL_AND_RETRIEVAL)
 
     def _measure(self, step: StepName) -> str:
         """The evaluations of a step, whose names say enough."""

@@ -106,13 +106,13 @@ class Evidence(Record, frozen=True, kw_only=True):
                 "model": self.model.name,
                 "measured": self.kind,
                 "task": self.task,
-                "data": self.read,
+                "data": self.data_name,
                 "figure": name,
                 "value": value,
             }
 
     @property
-    def read(self) -> str:
+    def data_name(self) -> str:
         """What the model read, for tables."""
         return self.data.name
 

@@ -144,7 +144,7 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
                     numeric("After"): number(change.after),
                     numeric("Rise", "%"): percent(change.difference, 2, sign=True),
                     numeric("95% interval of the rise"): ends or NONE,
-                    numeric("Tokens"): f"{change.items:,}",
+                    numeric("Tokens"): f"{change.tokens:,}",
                 }
             )
     return Chart(
@@ -177,7 +177,7 @@ def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Bloc
     rows: list[Row] = []
     for variant, changes in asked:
         for c in changes:
-            turned = NONE if c.won is None else f"{(c.won or 0) + (c.lost or 0)} of {c.items}"
+            turned = NONE if c.won is None else f"{c.won} / {c.lost} of {c.items}"
             ends = span(c.low, c.high, points)
             rows.append(
                 {
@@ -186,7 +186,7 @@ def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Bloc
                     numeric("Before", "%"): percent(c.before),
                     numeric("After", "%"): percent(c.after),
                     numeric("Change", "points"): Cell(points(c.difference), note=ends),
-                    numeric("Flipped", "items"): turned,
+                    numeric("Turned right / wrong", "items"): turned,
                 }
             )
     blocks: list[Block] = [Table.of_rows("Refusals before and after", rows)]

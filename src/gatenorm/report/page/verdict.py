@@ -133,7 +133,7 @@ def _row(audit: Audit, variant: AuditedVariant) -> Row:
         numeric("Perplexity", "before → after"): _perplexity(audit, variant),
         numeric("Tasks", "points"): _points(average(beside)),
         numeric("Retrieval", "points"): _points(pooled(retrieval(beside), "forms")),
-        numeric("Refusals flipped", "items, either way"): _flips(refusals(beside)),
+        numeric("Refusal flips", "items turned wrong"): _flips(refusals(beside)),
         numeric("Prefill", "× (ideal)"): _speed(speed, "prefill"),
         numeric("Decode", "× (ideal)"): _speed(speed, "decode"),
         numeric("Cache saved", "%"): Cell(percent(saved, 0)) if saved is not None else _BLANK,
@@ -179,8 +179,11 @@ def _points(change: Change | None) -> Cell:
 
 
 def _flips(changes: list[Change]) -> Cell:
-    flips = turned(changes)
-    return _BLANK if flips is None else Cell(str(flips[0]), note=f"of {flips[1]}")
+    compared = turned(changes)
+    if compared is None:
+        return _BLANK
+    won, lost, items = compared
+    return Cell(str(lost), note=f"of {items}; {won} turned right")
 
 
 def _speed(speed: Speed | None, name: str) -> Cell:
