@@ -15,7 +15,8 @@ import pytest
 import typer
 
 import gatenorm
-from gatenorm.audit.main import failed, run_audit
+from gatenorm.audit.judge.selection import failed
+from gatenorm.audit.main import run_audit
 from gatenorm.audit.run.job_runner import JobRunner
 from gatenorm.audit.run.jobs import Evaluate, Result
 from gatenorm.audit.state import lock

@@ -9,10 +9,13 @@ from msgspec.structs import replace
 
 import gatenorm.api
 from gatenorm.audit import main as running
+from gatenorm.audit.plan.config import Config, config_from
 from gatenorm.audit.plan.parts import Part
+from gatenorm.audit.plan.prepare import prepare
 from gatenorm.audit.run import progress
+from gatenorm.audit.run.workflow import RECOVERS
 from gatenorm.cli import audit as command, main
-from gatenorm.cli.audit_options import namer
+from gatenorm.cli.audit_options import namer, remedy
 from gatenorm.cli.tables.audit import show
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, Audit, GateResult, NotExamined, Setting, StepName
 from gatenorm.report.page.content import report
@@ -60,6 +63,24 @@ def test_what_was_not_examined_is_asked_for_by_options(capsys: pytest.CaptureFix
     said = capsys.readouterr().out
     assert "not examined: your workload (no file; set --domain to a file)" in said
     assert "speed in run.device (no file; give run.device)" in said
+
+
+OFF = {"retrieval": False, "multistep": False, "refusal": "none"}
+
+
+def test_what_would_make_an_audit_look_is_given_as_an_option(tmp_path: Path):
+    """Every setting that it names can be typed as it stands, words for files apart."""
+    plans = [prepare("demo", tmp_path, Config()), prepare("demo", tmp_path, config_from({"evaluation": OFF}))]
+    gaps = [gap for plan in plans for gap in plan.missing if gap.setting is not None]
+    gaps.append(NotExamined.unless(StepName.RECOVERY, "recovery", "not asked for", RECOVERS))
+    told = [remedy(gap, namer({}, None)) for gap in gaps]
+    assert {"give --recover", "give --gate speed-up=1.02", "set --retrieval to on"} <= {*told}
+    for line in told:
+        verb, option, *rest = line.split(" ", 2)
+        value = rest[0].removeprefix("to ") if verb == "set" else " ".join(rest)
+        assert option.startswith("--"), line
+        written = str(tmp_path / "written.yaml")
+        assert main(["audit", "demo", option, *([value] if value else []), "--write-config", written]) == 0, line
 
 
 def test_a_file_that_is_called_like_a_key_keeps_its_name(

@@ -14,16 +14,16 @@ import pytest
 from gatenorm.api import open_model
 from gatenorm.audit.judge.gates import gates
 from gatenorm.audit.plan import evaluations as planned_evaluations
+from gatenorm.audit.plan.budgets import OPERATIONS, Budget, with_operations
 from gatenorm.audit.plan.config import LIMITS, Config, Evaluation, config_from, quick, read_config
 from gatenorm.audit.plan.evaluations import asked_by, evaluations
 from gatenorm.audit.plan.memory_use import memory
 from gatenorm.audit.plan.outline import longest, outline
 from gatenorm.audit.plan.parts import RECOVER, parts
 from gatenorm.audit.plan.prepare import prepare
-from gatenorm.audit.plan.variants import OPERATIONS, Budget, with_operations
 from gatenorm.cli import main
 from gatenorm.cli.audit_options import overlay
-from gatenorm.errors import EvaluationError, GatenormError, RecoveryError
+from gatenorm.errors import AuditError, EvaluationError, GatenormError, RecoveryError
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job
@@ -31,6 +31,7 @@ from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.tasks import retrieval
 from gatenorm.models.architecture import Architecture
 from gatenorm.records.audit import Setting, StepName
+from gatenorm.records.numbers import bytes_for_people
 from gatenorm.records.serialization import to_json
 from tests import errors
 from tests.command_line import refusal, refused
@@ -209,6 +210,18 @@ def test_zero_shot_files_that_are_missing_are_asked_for_in_the_audits_own_words(
     assert "--data" not in said
 
 
+def test_a_text_is_known_by_its_whole_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Only ``wikitext2=`` is no part of it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a=1.txt", "b=1.txt", "1.txt"):
+        Path(name).write_text("Ida Fox came first. " * 200)
+    planned, _ = evaluations(open_model("demo"), Evaluation(texts=("a=1.txt", "b=1.txt", "wikitext2=1.txt")), runs=True)
+    names = [one.name for one in planned if one.gate_evaluation == "perplexity"]
+    assert names == [f"perplexity on {name}" for name in ("a=1.txt", "b=1.txt", "1.txt")]
+    with errors.refused("text-twice", "evaluation.texts", EvaluationError):
+        evaluations(open_model("demo"), Evaluation(texts=("1.txt", "wikitext2=1.txt")), runs=True)
+
+
 def test_a_model_that_cannot_be_run_does_not_hide_a_file_that_is_missing(tiny_models: Any, tmp_path: Path):
     model = tiny_models("llama-mha")  # it has no tokenizer
     for section, values in (("rankings", {"calibration": "nope"}), ("recovery", {"data": "nope"})):
@@ -227,11 +240,18 @@ def test_shares_may_be_per_cent(tmp_path: Path):
     assert config_from(overlay({"share": ("20%", "0.4")})).budgets.shares == (0.2, 0.4)
 
 
+UNJUDGED = "whether it becomes faster by enough"
+
+
 def test_the_built_in_model_has_everything_but_a_workload(tmp_path: Path):
     prepared = prepare("demo", tmp_path / "audit", Config())
     assert [b.name for b in prepared.budgets] == ["conservative", "practical", "aggressive"]
-    assert {a.feeds for a in prepared.evaluations} == {"perplexity", "zeroshot", "refusal", "retrieval"}
-    assert [m.what for m in prepared.missing] == ["your own workload", "linear in place of 2 and 6 attentions"]
+    assert {a.gate_evaluation for a in prepared.evaluations} == {"perplexity", "zeroshot", "refusal", "retrieval"}
+    assert [m.what for m in prepared.missing] == [
+        "your own workload",
+        "linear in place of 2 and 6 attentions",
+        UNJUDGED,
+    ]
     assert [b.operations for b in prepared.budgets] == [("remove",), ("remove", "linear"), ("remove",)]
     # Its speed is for information: no gate judges it unless a limit is given.
     gates = {"perplexity-rise", "task-drop", "refusal-flips", "retrieval-loss"}
@@ -246,7 +266,7 @@ def test_a_quick_audit_has_one_budget_and_few_items_of_everything(tmp_path: Path
     assert set(quick()["evaluation"]) == {*LIMITS, "retrieval_window"}
     prepared = prepare("demo", tmp_path / "audit", config)
     assert [b.name for b in prepared.budgets] == ["practical"]
-    assert all(planned.request.limit for planned in prepared.evaluations)
+    assert all(planned.options.limit for planned in prepared.evaluations)
     text = config_from(
         quick(), {"evaluation": {"texts": ["a.txt", {"data": "b.txt", "limit": 3}]}}
     ).evaluation.text_data
@@ -255,6 +275,57 @@ def test_a_quick_audit_has_one_budget_and_few_items_of_everything(tmp_path: Path
     file.write_text("budgets: {shares: [0.4]}")
     assert read_config(file, below=quick()).budgets.shares == (0.4,)
     assert read_config(file, below=quick()).speed.rounds == 6
+
+
+def test_a_limit_beside_a_configuration_is_the_limit_of_its_texts_too(tmp_path: Path):
+    """So that what an audit gives as its next command reads more of a text."""
+    first = config_from(overlay({"data": ["a.txt", "b.txt"], "limit": {"": 8}}))
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(to_json(first)))
+    assert [text.limit for text in read_config(file, overlay({"limit": {"": 32}})).evaluation.text_data] == [32, 32]
+    file.write_text("evaluation: {texts: [{data: a.txt, limit: 8}, b.txt], refusal_limit: 2}")
+    more = read_config(file, overlay({"limit": {"text": 32, "": 4}})).evaluation
+    assert ([text.limit for text in more.text_data], more.refusal_limit, more.domain_limit) == ([32, 32], 4, 4)
+    same = read_config(file, overlay({"limit": {"refusal": 4}})).evaluation
+    assert ([text.limit for text in same.text_data], same.refusal_limit) == ([8, None], 4)
+
+
+@pytest.mark.parametrize(
+    ("limit", "error"),
+    [
+        ("0", "option-value limit"),
+        ("text=many", "option-value limit"),
+        ("texts=8", "field-unknown evaluation.texts_limit"),
+    ],
+)
+def test_limits_are_numbers_of_evaluations(limit: str, error: str):
+    found = refusal("audit", "demo", "--limit", limit)
+    assert f"{found.code} {found.field}" == error
+
+
+def test_whether_speed_is_judged_is_said(tmp_path: Path):
+    """Timings of a model with a language of its own tell nothing of larger ones."""
+    speed = next(gap for gap in prepare("demo", tmp_path, config_from({})).missing if gap.step == StepName.SPEED)
+    assert speed.setting == Setting("gates.speed-up", "1.02")
+    for config in ({"gates": {"speed-up": 1.02}}, {"gates": {"speed-up": False}}, {"speed": {"engines": []}}):
+        assert speed not in prepare("demo", tmp_path, config_from(config)).missing
+    with errors.refused("gate-not-judged", "fail_on", AuditError):
+        prepare("demo", tmp_path, config_from({}), fail_on="speed-up")
+
+
+def test_the_disk_told_holds_everything_that_may_be_written(tmp_path: Path):
+    """Two rankings' candidates, trained ones, the search's, and an export of each and of the unpruned model."""
+    given = {
+        "budgets": {"layers": [2, 6], "shares": []},
+        "search": {"gate": "perplexity-rise"},
+        "recovery": {"enabled": True, "from_share": 0.1},
+        "speed": {"engines": ["llamacpp"]},
+    }
+    plan = prepare("demo", tmp_path / "audit", config_from(given))
+    assert (plan.candidates, plan.further_candidates, plan.trained_per_ranking) == (3, 3, 3)
+    said = list(outline(plan, list(parts(plan, lambda passes: 0.0))))[-1]
+    written = 3 + 3 + 3 + 3 + 1
+    assert f"takes up to {bytes_for_people((2 * written + 1) * plan.layout.nbytes)} of disk" in said
 
 
 def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
@@ -274,7 +345,7 @@ def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
     assert lines[2].endswith("(limit 8); about 3 min")  # 8 stories, by the model, 2 candidates and 5 rankings' choices
     assert "prompts of 128, 256 tokens, 6 rounds" in lines[-3]
     assert "if another ranking is better supported" in lines[-2]
-    assert lines[-1].startswith("takes up to 9.8 MB of disk (")
+    assert lines[-1].startswith("takes up to 19.6 MB of disk (")
     assert " of memory (" in lines[-1]
     assert longest(work) == max(work, key=lambda part: part.seconds)
     assert longest(work[:0]) is None
@@ -325,13 +396,13 @@ def test_items_of_several_steps_are_asked_of_models_that_read_ordinary_text(tiny
 
     def asked(model: Any, **settings: Any) -> tuple[list[int | None], list[str]]:
         planned, missing = evaluations(open_model(model), Evaluation(**settings), runs=True)
-        limits = [one.request.limit for one in planned if one.feeds == "multistep"]
+        limits = [one.options.limit for one in planned if one.gate_evaluation == "multistep"]
         return limits, [one.how for one in missing if "several steps" in one.what]
 
     assert asked(reads) == ([None], [])
     assert asked(reads, multistep_limit=7) == ([7], [])
     assert asked(reads, **quick()["evaluation"]) == ([8], [])
-    assert asked(reads, multistep=False) == ([], ["set evaluation.multistep to true"])
+    assert asked(reads, multistep=False) == ([], ["set evaluation.multistep to on"])
     assert asked(tiny_models("llama-mha")) == ([], [])
     assert asked("demo") == ([], [])
     assert config_from(overlay({"multistep": False})).evaluation.multistep is False
@@ -340,11 +411,17 @@ def test_items_of_several_steps_are_asked_of_models_that_read_ordinary_text(tiny
 def test_what_another_package_declares_of_its_evaluation_is_all_that_an_audit_needs(monkeypatch: pytest.MonkeyPatch):
     known = registry.tasks()
     job = Job("mine", "mine", "items", {}, lambda model, progress: None)
-    own = Task("mine", lambda request: [job], name="mine", audit=AuditRole(step=StepName.SAFETY), last_logits=True)
+    own = Task(
+        "mine",
+        lambda request: [job],
+        name="mine",
+        audit=AuditRole(step=StepName.REFUSAL_AND_RETRIEVAL),
+        last_logits=True,
+    )
     monkeypatch.setattr(registry, "tasks", lambda: {**known, "mine": own})
     planned, _ = evaluations(open_model("demo"), Evaluation(others=("mine",)), runs=True)
-    one = next(one for one in planned if one.feeds == "mine")
-    assert (one.step, one.last_logits, one.request.limit) == (StepName.SAFETY, True, None)
+    one = next(one for one in planned if one.gate_evaluation == "mine")
+    assert (one.step, one.last_logits, one.options.limit) == (StepName.REFUSAL_AND_RETRIEVAL, True, None)
     assert asked_by("mine").words() == "set evaluation.others to a list with mine"
     assert asked_by("zeroshot").words() == "set evaluation.zeroshot to a directory, or to hub"
 
@@ -370,7 +447,7 @@ def test_a_processor_is_not_kept_busy_for_hours_by_long_contexts(tiny_models: An
 
     def asked(threads: int | None, **settings: Any) -> tuple[int | None, list[str]]:
         planned, missing = evaluations(layout, Evaluation(**settings), runs=True, threads=threads)
-        (window,) = (one.request.window for one in planned if one.feeds == "retrieval")
+        (window,) = (one.options.window for one in planned if one.gate_evaluation == "retrieval")
         return window, [one.how for one in missing if "beyond" in one.what]
 
     shorter = "set evaluation.retrieval_window to 4096"
@@ -384,7 +461,7 @@ def test_operations_that_are_asked_for_are_tried_at_every_budget(tmp_path: Path)
     config = config_from(overlay({"replace": ("linear:8", "remove"), "fit": ("generic", "self")}))
     prepared = prepare("demo", tmp_path / "audit", config)
     assert {b.operations for b in prepared.budgets} == {("linear:8", "remove")}
-    assert [m.what for m in prepared.missing] == ["your own workload"]
+    assert [m.what for m in prepared.missing] == ["your own workload", UNJUDGED]
     assert config.budgets.fit == ("generic", "self")
 
 
@@ -429,11 +506,11 @@ def test_yaml_that_would_take_too_much_is_one_short_line(text: str | bytes, tmp_
 def test_packaged_text_stands_in_where_no_text_is_given(shared: Path, tmp_path: Path):
     model = str(shared / "models" / "stories3M")
     prepared = prepare(model, tmp_path / "audit", config_from(quick()))
-    packaged = next(one for one in prepared.evaluations if one.feeds == "perplexity")
-    assert (packaged.data, packaged.request.window, packaged.request.limit) == (("generic",), 512, 16)
-    assert packaged.request.spread is False
+    packaged = next(one for one in prepared.evaluations if one.gate_evaluation == "perplexity")
+    assert (packaged.data, packaged.options.window, packaged.options.limit) == (("generic",), 512, 16)
+    assert packaged.options.spread is False
     spread = prepare(model, tmp_path / "spread", config_from(quick(), overlay({"spread": True})))
-    assert [one.request.spread for one in spread.evaluations if one.feeds == "perplexity"] == [True]
+    assert [one.options.spread for one in spread.evaluations if one.gate_evaluation == "perplexity"] == [True]
     assert "perplexity-rise" in prepared.limits
     assert [one.name for one in prepared.rankings if one.check] == ["cosine@generic", "cosine@random", "cosine@self"]
     assert "perplexity on text like yours" in [one.what for one in prepared.missing]
@@ -442,11 +519,13 @@ def test_packaged_text_stands_in_where_no_text_is_given(shared: Path, tmp_path: 
     assert "perplexity-rise" not in prepare(model, tmp_path / "audit", trained).limits
     # A text of one's own takes its place.
     own = config_from(quick(), {"evaluation": {"texts": [str(shared / "data" / "wikitext-2" / "wiki.test.raw")]}})
-    texts = [one.data for one in prepare(model, tmp_path / "audit", own).evaluations if one.feeds == "perplexity"]
+    texts = [
+        one.data for one in prepare(model, tmp_path / "audit", own).evaluations if one.gate_evaluation == "perplexity"
+    ]
     assert [Path(data[0]).name for data in texts] == ["wiki.test.raw"]
 
 
 def test_without_a_tokenizer_no_text_can_stand_in(tiny_models: Any, tmp_path: Path):
     prepared = prepare(str(tiny_models("llama-mha")), tmp_path / "audit", config_from(quick()))
-    assert not [one for one in prepared.evaluations if one.feeds == "perplexity"]
+    assert not [one for one in prepared.evaluations if one.gate_evaluation == "perplexity"]
     assert [one.name for one in prepared.rankings if one.check] == ["cosine@random", "cosine@self"]

@@ -10,10 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from gatenorm.audit.judge.gates import _gate_of, check_gates, evaluate_gate, gates, limits, outcome_of
-from gatenorm.audit.judge.metrics import GateValue, domain_divergence
-from gatenorm.audit.judge.selection import nearest, too_far, unstable
+from gatenorm.audit.judge.metrics import GateValue, compared
+from gatenorm.audit.judge.selection import failed, nearest, too_far, unstable
 from gatenorm.audit.judge.verdict import verdict
-from gatenorm.audit.main import failed
 from gatenorm.audit.output.output import _uneven
 from gatenorm.demo.evaluation import WorldTask
 from gatenorm.errors import AuditError
@@ -40,6 +39,7 @@ from gatenorm.records.evidence import (
     Item,
     Measurements,
     Multistep,
+    PairedEvidence,
     Perplexity,
     PhaseTime,
     Refusal,
@@ -56,6 +56,7 @@ from gatenorm.records.evidence import (
     TaskItem,
     UnevenTasks,
     Workload,
+    WorkloadItem,
     WorkloadProtocol,
     ZeroShot,
 )
@@ -368,6 +369,12 @@ def test_every_text_is_held_against_the_same_text_of_the_unpruned_model():
     assert unstable(before, [read("c", 5000.0)]) == ""
 
 
+def prompt(number: int) -> WorkloadItem:
+    return WorkloadItem(
+        id=number, prompt="", baseline_wrote="", model_wrote="", greedy_agreement=1.0, positions=4, kl=0.2, top1=1.0
+    )
+
+
 def workload(kl: Figure, count: int) -> Workload:
     """The record of an evaluation on own prompts."""
     return Workload(
@@ -384,24 +391,27 @@ def workload(kl: Figure, count: int) -> Workload:
         top1=1.0,
         greedy_agreement=1.0,
         greedy_same=1.0,
+        items=tuple(map(prompt, range(count))),
     )
 
 
 def test_divergence_is_read_with_the_interval_of_its_record():
     many, alone = Figure(value=0.2, stderr=0.01, low=0.1, high=0.3), Figure(value=0.2)
     for kl, count, ends in ((many, 3, (0.1, 0.3, False)), (alone, 1, (None, None, True))):
-        reading = domain_divergence(Findings((), (workload(kl, count),), ()))
-        assert reading is not None
+        (reading,) = compared("domain", "kl")(Findings((), (workload(kl, count),), ()))
         assert (reading.value, reading.low, reading.high, reading.too_few) == (0.2, *ends)
 
 
-class Drift(Evidence, frozen=True, kw_only=True, tag="test/drift/1"):
-    """What an evaluation of another package that compares two models may give."""
+class Drift(PairedEvidence, frozen=True, kw_only=True, tag="test/drift/1"):
+    """What an evaluation of another package that compares two models may give; ``half`` of an interval, if known."""
 
     drift: float
+    half: float | None = 0.1
+    items: tuple[int, ...] = ()
 
     def numbers(self) -> dict[str, float]:
-        return {"drift": self.drift, "drift_low": self.drift - 0.1, "drift_high": self.drift + 0.1}
+        ends = {} if self.half is None else {"drift_low": self.drift - self.half, "drift_high": self.drift + self.half}
+        return {"drift": self.drift, **ends}
 
 
 @pytest.mark.parametrize(("more_is_better", "outcome"), [(False, FAILS), (True, PASSES)])
@@ -412,6 +422,15 @@ def test_an_evaluation_that_compares_is_judged_by_its_own_number(more_is_better:
     result = evaluate_gate(gate, 0.3, Findings((), (workload(Figure(value=0.2), 1), Drift(drift=0.5)), ()))
     assert (result.value, result.low, result.high, result.outcome) == (0.5, 0.4, 0.6, outcome)
     assert evaluate_gate(gate, 0.3, Findings((), (workload(Figure(value=0.2), 1),), ())).value is None
+
+
+@pytest.mark.parametrize(("items", "outcome"), [((1,), INCONCLUSIVE), ((), PASSES)])
+def test_a_comparing_record_of_items_without_an_interval_rests_on_too_few(items: tuple[int, ...], outcome: str):
+    """A number that no item enters, such as a share of the layers, decides by itself."""
+    metric = Metric("drift", "x", more_is_better=False)
+    gate = _gate_of(Task("drift", lambda request: [], compares=True, metric=metric, name="drift"), metric)
+    found = Findings((), (Drift(drift=0.1, half=None, items=items),), ())
+    assert evaluate_gate(gate, 0.3, found).outcome == outcome
 
 
 def test_every_gate_gives_a_reason_and_says_what_it_rests_on():
@@ -490,7 +509,7 @@ def test_the_nearest_is_the_one_closest_to_passing_not_the_smallest():
     once = variant("x-2", risen(60.0, 50.0, 70.0), fast)
     assert nearest([twice, once]) is once  # one gate failed, however far
     lost = held("retrieval-loss", GateValue(3.0, -20.0, 26.0), 5.0)
-    by_chance = replace(lost, detail=BY_CHANCE)
+    by_chance = replace(lost, by_chance=True)
     assert nearest([variant("x-1", by_chance), variant("x-2", lost), close]).name == "x-1"  # tells nothing against it
 
 
@@ -543,6 +562,19 @@ def test_quality_speed_and_safety_are_judged_apart_and_the_whole_is_their_sum():
     assert said.headline == f"Don't prune this model yet: {wrong}"
     said, _ = verdict([variant(name, risen, flipped) for name in ("x-3", "x-4")], BEST, "x")
     assert said.reason.endswith("; all 2 fail.")
+
+
+def test_an_open_gate_says_on_how_many_items_it_rests():
+    known = gates()["retrieval-loss"]
+
+    def sentence(value: float, low: float, high: float) -> str:
+        found = GateValue(value, low, high, items=3)
+        result = evaluate_gate(dataclasses.replace(known, find=lambda _: found), 5.0, Findings((), (), ()))
+        (said, *_) = verdict([variant("x-2", result)], BEST, "x")[0].judgements
+        return said.sentence
+
+    assert " of 3 items)" in sentence(0.0, -32.7, 32.7)
+    assert "items" not in sentence(0.0, -1.0, 1.0)
 
 
 def test_a_task_that_fell_while_the_average_passes_is_judged_by_the_metric_that_speaks_for_it():

@@ -9,12 +9,22 @@ import pytest
 from msgspec.structs import replace
 
 import gatenorm
+from gatenorm.audit.plan.config import Config
+from gatenorm.audit.plan.prepare import prepare
+from gatenorm.audit.run.executors import LocalExecutor
+from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.job_runner import JobRunner
 from gatenorm.audit.run.jobs import Evaluate, Score
+from gatenorm.audit.run.progress import Reporter
+from gatenorm.audit.state import State
 from gatenorm.engines import engines
-from gatenorm.evaluation.core.job import TaskOptions
+from gatenorm.evaluation.core import registry
+from gatenorm.evaluation.core.job import Job, TaskOptions
+from gatenorm.evaluation.core.task import Task
 from gatenorm.extensions import working
 from gatenorm.records import Edit, Edits
+from gatenorm.records.audit import StepName
+from gatenorm.records.evidence import Measured, PairedEvidence
 from gatenorm.results import fingerprint
 
 
@@ -28,10 +38,10 @@ def evaluation(model: Path | str, **changes: Any) -> Evaluate:
         edits=Edits.of("attention", [2]),
         in_memory=True,
         recovery=None,
-        protocol=["stories"],
+        key=["stories"],
         task="stories",
         data=(),
-        request=TaskOptions(limit=1),
+        options=TaskOptions(limit=1),
         baseline=None,
         device="cpu",
         dtype="auto",
@@ -64,7 +74,7 @@ CHANGES: dict[str, Any] = {
     "edits": Edits([Edit(2, "attention", "linear", "a")]),
     "in_memory": False,
     "recovery": "1",
-    "protocol": [],
+    "key": [],
     "threads": 2,
 }
 
@@ -72,7 +82,7 @@ CHANGES: dict[str, Any] = {
 def test_a_model_that_has_lost_mlps_is_recorded_with_all_its_edits(tmp_path: Path):
     """In memory a comparison removes attention too: its record says both, and so does what it is compared with."""
     pruned = gatenorm.prune("demo", tmp_path / "pruned", gatenorm.plan("demo", drop=[5], kind="mlp")).path
-    for job in (evaluation(pruned), evaluation(pruned, task="abilities", request=TaskOptions(limit=1))):
+    for job in (evaluation(pruned), evaluation(pruned, task="abilities", options=TaskOptions(limit=1))):
         result = JobRunner().run(job)
         assert result.error == ""
         assert {(e.edits.attention, e.edits.mlp) for e in result.records} == {((2,), (5,))}
@@ -85,10 +95,38 @@ def test_a_workloads_record_says_what_its_baseline_lacks(tmp_path: Path):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"prompt": "First came Ida Fox. After Ida"}\n')
     job = evaluation(
-        pruned, task="domain", data=(f"domain={prompts}",), request=TaskOptions(new_tokens=2), baseline=str(pruned)
+        pruned, task="domain", data=(f"domain={prompts}",), options=TaskOptions(new_tokens=2), baseline=str(pruned)
     )
     result = JobRunner().run(job)
     assert result.error == ""
     (record,) = result.records
     assert (record.edits.attention, record.edits.mlp) == ((2,), (5,))
     assert (record.baseline_edits.attention, record.baseline_edits.mlp) == ((), (5,))  # type: ignore[attr-defined]
+
+
+class Distance(PairedEvidence, frozen=True, kw_only=True, tag="test/distance/1"):
+    """A comparing record whose noun is not the name of its evaluation."""
+
+
+def test_of_an_evaluation_that_compares_every_comparing_record_is_kept(monkeypatch: pytest.MonkeyPatch):
+    """And only these: what one model has by itself belongs to another evaluation."""
+    jobs = [
+        Job("distance", "distance", "models", {}, compare=lambda model, baseline, progress: Distance()),
+        Job("alone", "alone", "models", {}, run=lambda model, progress: Measured(name="alone", value=1.0)),
+    ]
+    known = registry.tasks()
+    own = Task("apart", lambda request: jobs, name="apart", compares=True)
+    monkeypatch.setattr(registry, "tasks", lambda: {**known, "apart": own})
+    result = JobRunner().run(evaluation("demo", task="apart", edits=Edits(), in_memory=False, baseline="demo"))
+    assert (result.error, [type(record) for record in result.records]) == ("", [Distance])
+
+
+def test_the_seconds_of_a_job_are_those_of_the_step_that_wanted_it_first(tmp_path: Path):
+    plan = prepare("demo", tmp_path, Config())
+    cache = JobCache(plan, State(tmp_path), LocalExecutor(), Reporter(None))
+    job = cache.job(Score, "depth", "depth", criterion="depth")
+    for step in (StepName.SCORE, StepName.TASKS):
+        cache.begin(step)
+        (result,) = cache.run([job])
+        assert result.seconds > 0
+    assert dict(cache.seconds) == {StepName.SCORE: result.seconds, StepName.TASKS: 0}

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from gatenorm.analysis.agreement import label
+from gatenorm.audit.judge.ranking import best_supported
 from gatenorm.audit.plan.config import config_from
-from gatenorm.audit.plan.rankings import PlannedRanking, best_supported, in_file_names, planned_rankings, source_key
+from gatenorm.audit.plan.rankings import PlannedRanking, in_file_names, planned_rankings, source_key
 from gatenorm.records import LayerScore, ModelIdentity, Scores
 from gatenorm.records.evidence import Data, Item, Perplexity
 from tests.calibrations import calibration

@@ -8,8 +8,9 @@ from msgspec import structs
 import gatenorm
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.output.audited_variant import audited
+from gatenorm.audit.plan.budgets import Budget, budgets
 from gatenorm.audit.plan.config import Budgets
-from gatenorm.audit.plan.variants import Budget, budgets, planned_variant
+from gatenorm.audit.run.variant import planned_variant
 from gatenorm.cli.tables.audit import _picture
 from gatenorm.cli.tables.exports import show_verification
 from gatenorm.records import read_record

@@ -10,15 +10,16 @@ from typing import ClassVar
 import pytest
 
 from gatenorm import api, engines
+from gatenorm.audit.plan.budgets import Budget
 from gatenorm.audit.plan.config import config_from
 from gatenorm.audit.plan.parts import EXPORT, parts
 from gatenorm.audit.plan.prepare import AuditPlan, prepare
-from gatenorm.audit.plan.variants import Budget, Variant
 from gatenorm.audit.run import speed
 from gatenorm.audit.run.executors import LocalExecutor
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Export, Job, Result
 from gatenorm.audit.run.progress import Reporter
+from gatenorm.audit.run.variant import Variant
 from gatenorm.audit.state import State
 from gatenorm.engines import Engine, Setting, TimedSession
 from gatenorm.errors import EvaluationError

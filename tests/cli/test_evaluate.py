@@ -90,7 +90,7 @@ def test_one_call_measures_everything(
     again = json.loads(target.read_text())
     assert [figures_of(r) for r in again] == [figures_of(r) for r in records]
     assert len(again[kinds.index("perplexity")]["items"]) == 2
-    assert "15 of these figures were measured before" in said
+    assert "15 of 15 measurements came from the cache" in said
 
 
 @pytest.mark.shared

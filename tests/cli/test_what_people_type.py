@@ -20,7 +20,7 @@ from gatenorm.cli import app, console, main
 from gatenorm.models import loading, processor
 from gatenorm.models.model import Model
 from gatenorm.records import Results
-from tests.command_line import answer, refused
+from tests.command_line import answer, refusal, refused
 from tests.report.audits import audit
 
 TinyModels = Callable[..., Path]
@@ -41,6 +41,11 @@ def test_the_help_of_the_program_has_whole_summaries(
     for command in app.registered_commands:
         assert command.callback is not None
         assert " ".join(str(command.callback.__doc__).split()) in words
+
+
+def test_a_range_without_an_end_that_matters_has_none():
+    assert refusal("score", "demo", "--samples", "0").text().endswith("expected a whole number from 1")
+    assert refusal("audit", "demo", "--threads", "0").text().endswith("expected a whole number from 1 to 4096")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ def test_every_evaluation_is_a_file_that_says_how_it_is_judged():
     """Those of the demo come by entry points; a metric names the gate, the unit and the direction."""
     standard = [name for name, task in tasks().items() if not task.language]
     assert standard == ["perplexity", "zeroshot", "refusal", "retrieval", "domain", "multistep", "positions", "harness"]
+    assert not any(";" in tasks()[name].what for name in standard)  # the help puts one between tasks
     judged = {task.metric.gate: (task.metric.unit, task.metric.limit) for task in tasks().values() if task.metric}
     assert judged == {
         "perplexity-rise": ("%", 6.0),

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from gatenorm.evaluation.core.runner import Finished, check_same_tokenizer, run
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import to_json
-from gatenorm.records.evidence import Data, Evidence, Figure, Harness, TaskItem
+from gatenorm.records.evidence import Data, Evidence, Figure, Harness, PairedEvidence, TaskItem
 from gatenorm.results import ResultStore, fingerprint
 from tests.errors import refused
 from tests.evaluation.subjects import tiny
@@ -135,6 +136,31 @@ def test_the_baseline_comes_first_and_what_changed_last(tiny_models: TinyModels)
     assert len(counting.runs) == 2
     assert found[2].evidence.numbers()["acc_difference"] == -0.5
     assert json.loads(json.dumps(to_json(found[2].evidence)))["items"][0]["id"] == 1
+
+
+class Apart(PairedEvidence, frozen=True, kw_only=True, tag="test/apart/1"):
+    """What an evaluation of another package that compares two models may give."""
+
+    edits_apart: int
+
+
+def test_a_comparing_record_out_of_the_cache_names_todays_models(tiny_models: TinyModels, tmp_path: Path):
+    kept = ResultStore(tmp_path / "cache")
+    job = Job("apart", "apart", "models", {}, compare=lambda model, baseline, progress: Apart(edits_apart=0))
+    demo, renamed = api.open_model("demo").checkpoint.directory, tmp_path / "renamed"
+    shutil.copytree(demo, renamed)
+    for baseline, cached in ((demo, False), (renamed, True)):
+        (found,) = run([job], of(demo), of(baseline), cache=kept)
+        assert isinstance(found.evidence, Apart)
+        names = found.evidence.model.name, found.evidence.baseline.name
+        assert (found.cached, *names) == (cached, demo.name, baseline.name)
+
+
+def test_what_compares_must_have_a_place_for_its_baseline():
+    wrong: Any = Harness(name="t", metrics={}, count=0)
+    job, demo = Job("apart", "apart", "models", {}, compare=lambda *_: wrong), api.open_model("demo")
+    with refused("extension-wrong"):
+        run([job], Model.of_layout(demo), Model.of_layout(demo))
 
 
 def test_models_are_loaded_once_and_only_when_needed(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch):

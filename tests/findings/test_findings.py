@@ -42,8 +42,8 @@ def both(before: list[Evidence], after: list[Evidence]) -> Findings:
 
 
 def test_a_rise_is_that_of_paired_losses_or_else_of_the_figures():
-    (paired,) = perplexities(both([text(1.0, 2.0)], [text(1.1, 2.1)]))
-    assert paired.paired
+    (paired,) = perplexities(both([text(1.0, 2.0)], [replace(text(1.1, 2.1), tokens=50)]))
+    assert (paired.paired, paired.items, paired.tokens) == (True, 2, 50)
     assert paired.difference == pytest.approx(math.expm1(0.1))
     (alone,) = perplexities(both([replace(text(1.0, 2.0), items=())], [replace(text(1.1, 2.1), items=())]))
     assert not alone.paired

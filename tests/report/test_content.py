@@ -19,6 +19,7 @@ from gatenorm.records.audit import (
     PRUNED,
     RECOVERED,
     Audit,
+    Command,
     NotExamined,
     Probe,
     Search,
@@ -39,11 +40,12 @@ from gatenorm.records.evidence import (
 )
 from gatenorm.report.figures.drawing import WIDE, svg
 from gatenorm.report.page.audit_view import quoted_case, quoted_speed, speeds
-from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Details, Report, Table
+from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Details, Facts, Report, Table
 from gatenorm.report.page.content import report
 from gatenorm.report.page.html import html
 from gatenorm.report.page.markdown import markdown
-from gatenorm.report.page.verdict import rankings_table, variants_table
+from gatenorm.report.page.ranking import rankings_table
+from gatenorm.report.page.verdict import variants_table
 from gatenorm.report.page.wording import NONE, number
 from gatenorm.surgery.operation import Operation
 from tests.report.audits import audit, cost_benefit, own_prompts, with_english_tasks
@@ -178,7 +180,11 @@ def test_flips_are_those_of_the_items(measured: Audit):
     rows = first_screen(report(measured))
     for variant in (v for v in measured.variants if v.role == CANDIDATE):
         about = [e for e in of_type(variant.evidence, Comparison) if "refusal" in (e.of, e.task)]
-        assert rows[variant.name]["Refusals flipped"].text == str(sum(len(e.items) for e in about))
+        changes = [change for e in about for change in e.changes.values() if change.won is not None]
+        cell = rows[variant.name]["Refusal flips"]
+        gate = next(gate for gate in variant.gates if gate.gate == "refusal-flips")
+        assert cell.text == str(sum(change.lost or 0 for change in changes)) == f"{gate.value:.0f}"
+        assert cell.note.endswith(f"{sum(change.won or 0 for change in changes)} turned right")
 
 
 def test_every_measurement_stands_in_the_evidence(measured: Audit):
@@ -238,7 +244,8 @@ def test_an_audit_with_hardly_anything_in_it():
     empty = structs.replace(
         one, variants=(), baseline=Measurements(), scores=(), warnings=(), not_examined=(), steps=(), chosen=None
     )
-    empty = structs.replace(empty, config={}, cross_check=None, comparison=None)
+    undecided = structs.replace(one.verdict, outcome=INCONCLUSIVE, about=None)
+    empty = structs.replace(empty, config={}, cross_check=None, comparison=None, verdict=undecided)
     content = report(empty)
     page, text = html(content), markdown(content)
     assert content.badge == INCONCLUSIVE
@@ -308,8 +315,8 @@ def test_the_content_is_a_view(measured: Audit):
 
 def test_what_to_do_about_a_gap_is_a_sentence_of_its_own(measured: Audit):
     gaps = (
-        NotExamined(StepName.SAFETY, "refusal", "it was hardly taught to refuse", "--refusal packaged"),
-        NotExamined(StepName.SAFETY, "retrieval", "It was left out.", "retrieval: true"),
+        NotExamined(StepName.REFUSAL_AND_RETRIEVAL, "refusal", "it was hardly taught to refuse", "--refusal packaged"),
+        NotExamined(StepName.REFUSAL_AND_RETRIEVAL, "retrieval", "It was left out.", "retrieval: true"),
         NotExamined(StepName.RECOVERY, "recovery", "it was not asked for"),
     )
     lines = markdown(report(structs.replace(measured, not_examined=gaps))).splitlines()
@@ -355,3 +362,16 @@ def test_items_of_several_steps_have_a_part_of_their_own_beside_the_tasks():
     assert "Several steps" in text
     assert "brackets" in text.partition("Several steps")[2]
     assert "Several steps" not in markdown(report(given))
+
+
+def test_every_command_that_repeats_a_figure_can_be_copied_whole():
+    one = audit("demo")
+    commands = tuple(
+        Command(what=f"text {n}", command=f"gatenorm eval v{n} " + "--data text.txt " * 40) for n in range(3)
+    )
+    content = report(structs.replace(one, provenance=structs.replace(one.provenance, commands=commands)))
+    pages = markdown(content), entities.unescape(html(content))
+    for page in pages:
+        assert all(entry.command in page for entry in commands)
+    facts = [block for section in content.sections for block in section.blocks if isinstance(block, Facts)]
+    assert not any(name.startswith("commands") for block in facts for name, _ in block.items)

@@ -46,7 +46,7 @@ def evaluate(
             perplexity alone; ``vllm`` takes the tasks of lm-eval, and chooses its device itself.
         cache: where finished results are kept and looked up, such as ``ResultStore()``; without one nothing is.
         bars: opens a progress bar for each measurement.
-        finished: called with each record as soon as it is there.
+        finished: called with each record as soon as it is there, and whether it came out of the cache.
 
     Raises:
         EvaluationError: an unknown task, unsuitable or missing data, or logits that are not finite.
@@ -55,7 +55,7 @@ def evaluate(
     given = [m for m in (baseline, model) if m is not None]
     elsewhere = next((m for m in given if isinstance(m, Model) and m.engine != (engine or TRANSFORMERS)), None)
     if elsewhere is not None:
-        problem = f"{elsewhere.name} is open in {elsewhere.engine}: {engine} reads directories"
+        problem = f"{elsewhere.name} is open in {elsewhere.engine}: {engine or TRANSFORMERS} reads directories"
         raise EvaluationError("engine-open-elsewhere", problem, hint="give a directory")
     if engine is not None:
         engine_named(engine).check_installed()
@@ -68,8 +68,7 @@ def evaluate(
     language = languages[0] if languages[0] == languages[-1] else None
     data = [data] if isinstance(data, str) else list(data)
     if tasks is None and not data and language is None:
-        name = models[languages.index(None)].name if None in languages else models[-1].name
-        expected = f"a text: only a built-in model, and what was pruned from it, has its own evaluation, not {name}"
+        expected = "a text file, or generic for the packaged text"
         raise EvaluationError("data-missing", "is missing", field="data", expected=expected)
     contexts = [m.context for m in models if m.context]
     request = replace(request or TaskOptions(), context=min(contexts) if contexts else None)

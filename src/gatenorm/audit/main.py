@@ -9,7 +9,7 @@ from pathlib import Path
 from gatenorm.audit.plan.config import Config
 from gatenorm.audit.plan.outline import longest, outline
 from gatenorm.audit.plan.parts import reckoned
-from gatenorm.audit.plan.prepare import ANY, prepare
+from gatenorm.audit.plan.prepare import prepare
 from gatenorm.audit.run.executors import executor
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.progress import Listener, Reporter
@@ -17,7 +17,7 @@ from gatenorm.audit.run.workflow import Workflow
 from gatenorm.audit.state import CONFIG_FILE, State, claim, lock, writing
 from gatenorm.files import write_json
 from gatenorm.models.named import default_model
-from gatenorm.records.audit import CANDIDATE, PASSES, Audit
+from gatenorm.records.audit import Audit
 from gatenorm.records.serialization import to_json
 
 
@@ -43,7 +43,8 @@ def run_audit(
         model: a directory, a model id of the hub, or the name of an installed model; by default the built-in one.
         directory: ``./audit-<model name>`` by default.
         config: what to do; :func:`gatenorm.audit.plan.config.read_config` reads one from a file.
-        fail_on: a gate whose failure the caller will act on, or ``any``; checked here, judged by :func:`failed`.
+        fail_on: a gate whose failure the caller will act on, or ``any``; checked here, judged by
+            :func:`gatenorm.audit.judge.selection.failed`.
         listener: called with events, see :mod:`gatenorm.audit.run.progress`.
 
     Raises:
@@ -74,23 +75,3 @@ def run_audit(
         files = write_audit(audit, out)
         reporter.finished(audit.verdict.sentences, audit.chosen, [str(path) for path in files])
     return audit
-
-
-def failed(audit: Audit, fail_on: str) -> list[str]:
-    """The candidates that do not pass a gate (any gate, by ``any``), with what the gate says, one line each.
-
-    Judged is the variant that the verdict recommends; where it recommends none, every candidate.
-    """
-    judged = [v for v in audit.variants if v.role == CANDIDATE]
-    if audit.chosen is not None:
-        judged = [v for v in judged if v.name == audit.chosen]
-    lines: list[str] = []
-    for variant in judged:
-        before = len(lines)
-        against = [g for g in variant.gates if g.outcome != PASSES and fail_on in (ANY, g.gate)]
-        lines += [f"{variant.name}: {g.gate} {g.outcome} ({g.detail})" for g in against]
-        if variant.rejected:
-            lines.append(f"{variant.name}: {variant.rejected}")
-        if fail_on == ANY and len(lines) == before and variant.outcome != PASSES:
-            lines.append(f"{variant.name}: {variant.outcome}, since no gate about quality was held against a figure")
-    return lines

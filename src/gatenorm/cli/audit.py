@@ -45,7 +45,8 @@ def command(
     **given: Any,
 ) -> None:
     """Run the whole workflow on MODEL and say which budget passes, and why. DIR keeps the evidence."""
-    from gatenorm.audit.main import default_directory, failed, run_audit
+    from gatenorm.audit.judge.selection import failed
+    from gatenorm.audit.main import default_directory, run_audit
     from gatenorm.audit.plan.config import config_from, quick as first_impression, read_config, write_yaml
     from gatenorm.cli.tables.audit import show
     from gatenorm.models.named import default_model

@@ -1,15 +1,20 @@
 """The options of ``gatenorm audit``: everything declared with keys, laid over the configuration."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from gatenorm.cli.declaration import Option, Reader
 from gatenorm.cli.options import audit, common, evaluation, ranking, removal, speed
 from gatenorm.errors import AuditError, named
+
+if TYPE_CHECKING:
+    from gatenorm.records.audit import NotExamined
 
 # The headings of the help, by section of the configuration.
 _PANELS = {
@@ -57,6 +62,21 @@ SETTINGS = _settings(audit, evaluation, ranking, removal, speed, common)
 _DECLARED = {name: next(p for p in hint.__metadata__) for name, hint in SETTINGS.items()}
 
 
+_FLAGS = {option.flags[-1].partition("/")[0] for option in _DECLARED.values() if "/" in option.flags[-1]}
+
+
+def remedy(gap: NotExamined, named: Callable[[str], str]) -> str:
+    """What would make an audit look at it: an option as it is given, where one sets the key, else the key."""
+    if gap.setting is None:
+        return gap.how
+    key, name, value = gap.setting.key, named(gap.setting.key), gap.setting.value
+    if name in _FLAGS:
+        return f"give {name}"
+    if name == key and key.startswith("gates."):  # no file has it
+        return f"give --gate {key.removeprefix('gates.')}={value}"
+    return f"set {name} to {value.strip('[]').replace(', ', ',') if name.startswith('--') else value}"
+
+
 def overlay(given: Given) -> dict[str, dict[str, object]]:
     """The sections and keys that the options set, as a configuration file would hold them.
 
@@ -71,9 +91,12 @@ def overlay(given: Given) -> dict[str, dict[str, object]]:
         sections.setdefault(section, {})[name] = value
 
     for name, value in given.items():
-        if name not in ("data", "documents", "window", "gate"):
+        if name not in ("data", "documents", "window", "limit", "gate"):
             for key in _DECLARED[name].keys:
                 put(key, value)
+    for name, count in sorted(given.get("limit", {}).items()):  # the one for all has no name and comes first
+        for key in (f"evaluation.{name}_limit",) if name else _DECLARED["limit"].keys:
+            put(key, count)
     for gate, limit in given.get("gate", ()):
         put(f"gates.{gate}", limit)
     if "max_perplexity_rise" in given:
@@ -98,7 +121,7 @@ def _without_none(given: Given) -> Given:
 
 def _text(data: str, given: Given) -> dict[str, object]:
     """A text with its protocol; WikiText-2 has one of its own, without a separator."""
-    names = ("window", "limit") if data.startswith("wikitext2") else ("documents", "window", "limit")
+    names = ("window",) if data.startswith("wikitext2") else ("documents", "window")
     return {"data": data, **{name: given[name] for name in names if name in given}}
 
 

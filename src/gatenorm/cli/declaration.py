@@ -16,6 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import typer
 
 from gatenorm.errors import GatenormError
+from gatenorm.records.numbers import LARGEST
 
 REQUIRED = inspect.Parameter.empty
 ARGUMENTS, INPUT, OUTPUT, EXECUTION, OTHER = "Arguments", "Input", "Output", "Execution", "Other"
@@ -169,7 +170,9 @@ def _reader(kind: Any, notes: list[Any]) -> Reader | None:
     least, most = (
         next((bound for note in notes if (bound := getattr(note, of, None)) is not None), None) for of in ("ge", "le")
     )
-    span = "" if least is None else f" from {least:g}" + (f" to {most}" if most is not None else "")
+    # The largest number that JSON holds exactly is no limit that anybody asks about.
+    end = f" to {most}" if most is not None and most != LARGEST else ""
+    span = "" if least is None else f" from {least:g}{end}"
 
     def read(text: str) -> int | float:
         value = number(text)

@@ -38,7 +38,6 @@ def command(
     """Measure MODEL on texts and tasks, and what changed against a baseline."""
     from gatenorm.api import evaluate
     from gatenorm.evaluation.core.job import TaskOptions
-    from gatenorm.records import Results
     from gatenorm.results import ResultStore
 
     if plot is not None:
@@ -47,7 +46,7 @@ def command(
     done: list[Any] = []
     cache = None if no_cache else ResultStore()
     try:
-        evaluate(
+        records = evaluate(
             model,
             tasks,
             data or (),
@@ -67,11 +66,10 @@ def command(
                 f"{len(done)} finished results are kept in {cache.directory}: repeat the command to continue\n"
             )
         raise
-    records = [d.evidence for d in done]
     if json:
         console.write_json(json, [_for_file(record, items) for record in records])
     if csv:
-        console.write_csv(csv, Results(records).rows())
+        console.write_csv(csv, records.rows())
     if plot is not None:
         from gatenorm.report.figures.evaluations import plot_retrieval
 
@@ -80,9 +78,11 @@ def command(
         from gatenorm.cli.tables.evaluation import show
 
         show(records)
-        cached = sum(d.cached for d in done)
+        measured = [d for d in done if d.job is not None]
+        cached = sum(d.cached for d in measured)
         if cached:
-            console.say(f"{cached} of these figures were measured before (--no-cache measures again)")
+            what = f"{len(measured)} measurement" + "s" * (len(measured) != 1)
+            console.say(f"{cached} of {what} came from the cache (--no-cache measures again)")
 
 
 def _check_plot(plot: Path, model: str, tasks: str | None, data: Sequence[str] | None) -> None:

@@ -54,6 +54,17 @@ def _limit(text: str) -> tuple[str, str | None]:
     return gate, None if limit == "off" else limit
 
 
+def _limits(text: str) -> dict[str, int]:
+    """Numbers by name out of ``8`` or ``refusal=32,domain=100``; the name of a number for all is empty."""
+    limits: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, number = part.strip().rpartition("=")
+        if not number.isdecimal() or not 0 < int(number) < 2**31:
+            raise ValueError
+        limits[name] = int(number)
+    return limits
+
+
 def _shares(text: str) -> list[float]:
     return [share_of(part) for part in text.split(",")]
 
@@ -81,4 +92,5 @@ Shares = Annotated[Sequence[float], Reader(_shares, "shares such as 20%,40% or 0
 Numbers = Annotated[Sequence[int], Reader(_numbers, "whole numbers above 0, such as 128,512")]
 Layers = Annotated[Sequence[int], Reader(_layers, "layer numbers or ranges, such as 4-6,9")]
 Rows = Annotated[int, Reader(_rows, "a whole number from 1, or auto")]
+Limits = Annotated[dict[str, int], Reader(_limits, "a whole number above 0, or NAME=N for one evaluation: refusal=32")]
 Limit = Annotated[tuple[str, str | None], Reader(_limit, "GATE=LIMIT, such as perplexity-rise=2%, or GATE=off")]

@@ -22,6 +22,7 @@ from gatenorm.findings.changes import (
 from gatenorm.findings.pairs import (
     Findings as Findings,
     RequestSpeedup as RequestSpeedup,
+    counterpart as counterpart,
     findings as findings,
     loss_change as loss_change,
     request_speedups as request_speedups,

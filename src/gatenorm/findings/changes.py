@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from gatenorm.evaluation.statistics.paired_statistics import from_counts
+from gatenorm.evaluation.statistics.paired_statistics import from_counts, mean_change
 from gatenorm.findings.pairs import Findings
 from gatenorm.records.evidence import (
     MULTISTEP,
@@ -32,7 +32,8 @@ class Change(Paired, frozen=True, kw_only=True):
     """One figure before and after the removal; ``low`` and ``high`` bound the difference at 95%, where known.
 
     ``paired`` says that the items of both models could be compared one by one; for shares, ``won`` and ``lost`` count
-    those that turned right and wrong. ``chance`` is what guessing would give, ``stderr`` the error of ``before``.
+    those that turned right and wrong. ``chance`` is what guessing would give, ``stderr`` the error of ``before``,
+    ``tokens`` how many a perplexity rests on.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Change(Paired, frozen=True, kw_only=True):
     metric: str = ""
     stderr: float | None = None
     paired: bool = False
+    tokens: int | None = None
 
     @property
     def guessed(self) -> bool:
@@ -79,7 +81,8 @@ def perplexities(findings: Findings) -> list[Change]:
                 difference=rise(paired.difference) if paired else record.perplexity / base.perplexity - 1,
                 low=low,
                 high=high,
-                items=record.tokens,
+                items=paired.items if paired else 0,
+                tokens=record.tokens,
                 metric="perplexity",
                 paired=paired is not None,
             )
@@ -122,7 +125,7 @@ def average(findings: Findings) -> Change | None:
         return pooled(tasks(findings), "tasks")
     chances = [e.chance for e in of_type(findings.before, ZeroShot)]
     known = [chance for chance in chances if chance is not None]
-    change = _change(
+    return _change(
         record.data.name,
         "average",
         base.average,
@@ -131,7 +134,6 @@ def average(findings: Findings) -> Change | None:
         findings.change(record, "average"),
         math.fsum(known) / len(known) if known and len(known) == len(chances) else None,
     )
-    return structs.replace(change, items=record.count)
 
 
 def divergence(findings: Findings) -> Workload | None:
@@ -152,10 +154,10 @@ def of_metric(findings: Findings, kind: str, metric: str) -> list[Change]:
     return changes
 
 
-def turned(changes: Sequence[Change]) -> tuple[int, int] | None:
-    """How many items turned right or wrong, and how many were compared; ``None`` where none were."""
+def turned(changes: Sequence[Change]) -> tuple[int, int, int] | None:
+    """How many items turned right, how many wrong, and how many were compared; ``None`` where none were."""
     own = [c for c in changes if c.won is not None and c.lost is not None]
-    return (sum((c.won or 0) + (c.lost or 0) for c in own), sum(c.items for c in own)) if own else None
+    return (sum(c.won or 0 for c in own), sum(c.lost or 0 for c in own), sum(c.items for c in own)) if own else None
 
 
 def pooled(changes: Sequence[Change], what: str) -> Change | None:
@@ -191,17 +193,11 @@ def pooled(changes: Sequence[Change], what: str) -> Change | None:
 
 def _mean(changes: Sequence[Change], name: str) -> Change:
     n = len(changes)
-    difference = math.fsum(c.difference for c in changes) / n
-    halves = [(c.high - c.low) / 2 for c in changes if c.low is not None and c.high is not None]
-    half = math.sqrt(math.fsum(h * h for h in halves)) / n if len(halves) == n else None
     return Change(
+        **structs.asdict(mean_change(changes, sum(c.items for c in changes))),
         name=name,
         before=math.fsum(c.before for c in changes) / n,
         after=math.fsum(c.after for c in changes) / n,
-        difference=difference,
-        low=None if half is None else difference - half,
-        high=None if half is None else difference + half,
-        items=sum(c.items for c in changes),
         metric=changes[0].metric,
         paired=all(c.paired for c in changes),
     )

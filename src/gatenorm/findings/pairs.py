@@ -31,12 +31,17 @@ class Findings:
 
     def counterpart(self, record: E) -> E | None:
         """The unpruned model's record of the same task on the same data."""
-        return next((e for e in of_type(self.before, type(record)) if e.same_task(record)), None)
+        return counterpart(self.before, record)
 
     def change(self, record: Evidence, metric: str) -> Change | None:
         """How a metric changed, item by item, where the items could be paired."""
         comparison = next((c for c in self.changes if c.about(record)), None)
         return comparison.changes.get(metric) if comparison else None
+
+
+def counterpart(before: Iterable[Evidence], record: E) -> E | None:
+    """The record among ``before`` of the same task on the same data."""
+    return next((e for e in of_type(before, type(record)) if e.same_task(record)), None)
 
 
 def findings(before: Sequence[Evidence], after: Sequence[Evidence]) -> Findings:
@@ -47,8 +52,7 @@ def findings(before: Sequence[Evidence], after: Sequence[Evidence]) -> Findings:
     changes = [
         change
         for e in after
-        if (partner := next((b for b in before if b.same_task(e)), None)) is not None
-        and (change := compare(partner, e)) is not None
+        if (partner := counterpart(before, e)) is not None and (change := compare(partner, e)) is not None
     ]
     first, second, changed = averaged(before, after, changes)
     return Findings((*before, *first), (*after, *second), changed)

@@ -16,17 +16,40 @@ from gatenorm.records.scores import Scores
 from gatenorm.records.serialization import Record, Value
 from gatenorm.records.table import Row
 
-PASSES, FAILS, INCONCLUSIVE = "passes", "fails", "inconclusive"
-# The outcome of several together is the first of these that occurs.
-WORST_FIRST = (FAILS, INCONCLUSIVE, PASSES)
+
+class Outcome(StrEnum):
+    """Of a gate, and of all gates together."""
+
+    PASSES = "passes"
+    FAILS = "fails"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Aspect(StrEnum):
+    """What a gate or a part of the verdict speaks of."""
+
+    QUALITY = "quality"
+    SPEED = "speed"
+    SAFETY = "safety"
+
+
+class Role(StrEnum):
+    """Of a variant: it can be chosen, or is there to be beaten."""
+
+    CANDIDATE = "candidate"
+    COMPARISON = "comparison"
+
+
+PASSES, FAILS, INCONCLUSIVE = Outcome
+QUALITY, SPEED, SAFETY = Aspect
+CANDIDATE, COMPARISON = Role
 # How the detail of a gate's result begins where a test cannot show damage.
 BY_CHANCE = "the unpruned model does no better than chance, so this test cannot show damage"
-# What a gate or a part of the verdict speaks of.
-QUALITY, SPEED, SAFETY = "quality", "speed", "safety"
+# The outcome of several together is the first of these that occurs.
+WORST_FIRST = (FAILS, INCONCLUSIVE, PASSES)
 # Of a part of the verdict that no gate judges.
 INFORMATION = "for information"
 PRUNED, RECOVERED = "pruned", "pruned and recovered"
-CANDIDATE, COMPARISON = "candidate", "comparison"
 DONE, PARTLY, NOT_DONE = "done", "partly", "not examined"
 
 
@@ -37,7 +60,7 @@ class StepName(StrEnum):
     BUILD = "build variants"
     TASKS = "perplexity and tasks"
     WORKLOAD = "your own workload"
-    SAFETY = "refusal and retrieval"
+    REFUSAL_AND_RETRIEVAL = "refusal and retrieval"
     SPEED = "speed and memory"
     RECOVERY = "recovery"
 
@@ -52,20 +75,24 @@ class GateResult(Value, frozen=True, kw_only=True):
 
     ``value`` and ``limit`` have the same ``unit`` (``%``, ``points``, ``items``, ``x``, ``nats``); without a value
     the outcome is *inconclusive*. ``low`` and ``high`` bound the value at 95% where an interval is known. ``aspect`` is
-    ``quality``, ``speed`` or ``safety``; ``least`` says that the limit is the smallest value that passes.
+    ``quality``, ``speed`` or ``safety``; ``least`` says that the limit is the smallest value that passes, ``by_chance``
+    that the unpruned model does no better than chance, so that no figure could show damage. ``items`` is how many the
+    figure rests on, where that is known.
     """
 
     gate: str
     limit: float
     unit: str
     value: float | None
-    outcome: str
+    outcome: Outcome
     detail: str
     reason: str
     low: float | None = None
     high: float | None = None
-    aspect: str = QUALITY
+    aspect: Aspect = QUALITY
     least: bool = False
+    by_chance: bool = False
+    items: int | None = None
 
 
 class CostCase(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,7 +109,7 @@ class CostCase(Value, frozen=True, kw_only=True, omit_defaults=True):
     batch: int
     request_speedup: float
     rounds: int
-    outcome: str = INCONCLUSIVE
+    outcome: Outcome = INCONCLUSIVE
     prefill_speedup: float | None = None
     decode_speedup: float | None = None
     request_speedup_low: float | None = None
@@ -123,9 +150,9 @@ class AuditedVariant(Value, frozen=True, kw_only=True):
     share: float
     present: int
     plan: Plan
-    role: str = CANDIDATE
+    role: Role = CANDIDATE
     state: str = PRUNED
-    outcome: str = INCONCLUSIVE
+    outcome: Outcome = INCONCLUSIVE
     gates: tuple[GateResult, ...] = ()
     evidence: Measurements = Measurements()
     rejected: str = ""
@@ -171,10 +198,6 @@ class NotExamined(Value, frozen=True):
         """What is not examined as long as nothing else is set."""
         return cls(step, what, why, setting.words(), setting)
 
-    def remedy(self, named: Callable[[str], str]) -> str:
-        """``how``, with the key as the caller calls it."""
-        return self.how if self.setting is None else self.setting.words(named)
-
 
 class Probe(Value, frozen=True, kw_only=True):
     """A budget that a search measured, and what the gate said of it."""
@@ -189,7 +212,7 @@ class Judgement(Value, frozen=True, kw_only=True):
     ``outcome`` is that of a gate, ``not examined`` where nothing was measured, ``for information`` if no gate judges.
     """
 
-    aspect: str
+    aspect: Aspect
     outcome: str
     sentence: str
     settle: str = ""
@@ -207,7 +230,7 @@ class Verdict(Value, frozen=True, kw_only=True):
     there is any. ``ranking`` says which ranking the measurements favour.
     """
 
-    outcome: str
+    outcome: Outcome
     headline: str
     reason: str
     judgements: tuple[Judgement, ...]

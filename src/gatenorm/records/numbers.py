@@ -11,11 +11,11 @@ from msgspec import Meta
 from rich.filesize import decimal
 
 # Whole numbers up to what every library and every reader of JSON holds exactly.
-_LARGEST = 2**53
-Count = Annotated[int, Meta(ge=1, le=_LARGEST)]
-Index = Annotated[int, Meta(ge=0, le=_LARGEST)]
+LARGEST = 2**53
+Count = Annotated[int, Meta(ge=1, le=LARGEST)]
+Index = Annotated[int, Meta(ge=0, le=LARGEST)]
 # A window has a token to predict from and one to predict.
-Window = Annotated[int, Meta(ge=2, le=_LARGEST)]
+Window = Annotated[int, Meta(ge=2, le=LARGEST)]
 # More than any machine has; each takes memory.
 Threads = Annotated[int, Meta(ge=1, le=4096)]
 # What the generators of random numbers accept.

@@ -30,7 +30,9 @@ from gatenorm.records.audit import (
     SAFETY,
     SPEED,
     WORST_FIRST,
+    Aspect,
     GateResult,
+    Outcome,
 )
 from gatenorm.report.gate_figures import amount
 
@@ -50,11 +52,13 @@ class Gate:
     needs: str
     find: Find
     least: bool = False
-    aspect: str = QUALITY
+    aspect: Aspect = QUALITY
     probes: bool = True
 
 
 SPEED_UP = "speed-up"
+# Gates that are spoken of in words of their own; their evaluations declare them.
+PERPLEXITY_RISE, TASK_DROP, REFUSAL_FLIPS = "perplexity-rise", "task-drop", "refusal-flips"
 _SPEED_UP = "the paper measured 1.06x without 4 of 40 sublayers; below 1.02x a variant is not worth its risk"
 _VERIFY = "an export that computes something else is another model than the one that was measured"
 # The gates that rest on no evaluation.
@@ -148,7 +152,7 @@ def _judge(gate: Gate, limit: float, value: GateValue) -> GateResult:
     return _result(gate, limit, value, outcome, f"{detail}; {value.detail}" if value.detail else detail)
 
 
-def outcome_at(limit: float, value: GateValue, *, least: bool = False) -> str:
+def outcome_at(limit: float, value: GateValue, *, least: bool = False) -> Outcome:
     """The one rule by which a figure and its interval pass a limit, fail it, or are inconclusive."""
     if value.by_chance or value.too_few:
         return INCONCLUSIVE
@@ -157,7 +161,7 @@ def outcome_at(limit: float, value: GateValue, *, least: bool = False) -> str:
     return FAILS if all(beyond) else INCONCLUSIVE if any(beyond) else PASSES
 
 
-def _result(gate: Gate, limit: float, value: GateValue | None, outcome: str, detail: str) -> GateResult:
+def _result(gate: Gate, limit: float, value: GateValue | None, outcome: Outcome, detail: str) -> GateResult:
     return GateResult(
         gate=gate.name,
         limit=limit,
@@ -170,10 +174,12 @@ def _result(gate: Gate, limit: float, value: GateValue | None, outcome: str, det
         high=None if value is None else value.high,
         aspect=gate.aspect,
         least=gate.least,
+        by_chance=value is not None and value.by_chance,
+        items=None if value is None else value.items,
     )
 
 
-def outcome_of(results: Sequence[GateResult], rejected: str = "") -> str:
+def outcome_of(results: Sequence[GateResult], rejected: str = "") -> Outcome:
     """What all gates together say: one failure is enough; to pass, all must, one of them about quality."""
     if rejected or any(r.outcome == FAILS for r in results):
         return FAILS

@@ -9,7 +9,6 @@ from gatenorm.findings import (
     Findings,
     RequestSpeedup,
     average,
-    divergence,
     multistep,
     of_metric,
     perplexities,
@@ -26,7 +25,8 @@ class GateValue:
     """A figure, its interval where one is known, and where it comes from in a few words.
 
     ``too_few`` says that it varies from item to item and rests on too few for an interval. ``by_chance`` says that the
-    unpruned model is no better than guessing, so that nothing could get lost.
+    unpruned model is no better than guessing, so that nothing could get lost. ``items`` is how many it rests on, where
+    that is known.
     """
 
     value: float
@@ -35,6 +35,7 @@ class GateValue:
     detail: str = ""
     too_few: bool = False
     by_chance: bool = False
+    items: int | None = None
 
 
 Find = Callable[[Findings], GateValue | Sequence[GateValue] | None]
@@ -75,16 +76,8 @@ def refusal_flips(findings: Findings) -> GateValue | None:
     own = [change for change in refusals(findings) if change.paired]
     if not own:
         return None
-    return GateValue(float(sum(c.lost or 0 for c in own)), detail=f"of {sum(c.items for c in own)} items")
-
-
-def domain_divergence(findings: Findings) -> GateValue | None:
-    """Mean divergence in nats, with the interval of its record; of fewer than two items there is none."""
-    workload = divergence(findings)
-    if workload is None:
-        return None
-    kl = workload.kl
-    return GateValue(kl.value, kl.low, kl.high, f"{workload.count} items", too_few=kl.low is None)
+    items = sum(c.items for c in own)
+    return GateValue(float(sum(c.lost or 0 for c in own)), detail=f"of {items} items", items=items)
 
 
 def speed_up(findings: Findings) -> Sequence[GateValue]:
@@ -118,39 +111,40 @@ def verify_faults(findings: Findings) -> GateValue | None:
 
 def finder(task: Task, metric: Metric) -> Find:
     """How the figures are found that an evaluation is judged by."""
-    if task.name in _FINDERS:
-        return _FINDERS[task.name]
+    if task.name in FINDERS:
+        return FINDERS[task.name]
     if task.compares:
         return compared(task.name, metric.name)
     return worsening(task.name, metric.name, metric.more_is_better)
 
 
-# Evaluations of which more than one number of a record counts, or those of a model's own language too.
-_FINDERS: Mapping[str, Find] = {
+# Evaluations of which more than one number of a record counts, or those of a model's own language too. Of these the
+# declared number is not read.
+FINDERS: Mapping[str, Find] = {
     "perplexity": perplexity_rise,
     "zeroshot": task_drop,
     "refusal": refusal_flips,
     "retrieval": retrieval_loss,
     "multistep": multistep_loss,
-    "domain": domain_divergence,
 }
 
 
 def compared(kind: str, metric: str) -> Find:
-    """A number of records that compare two models already; ``METRIC_low`` and ``METRIC_high`` are its interval."""
+    """A number of records that compare two models already; ``METRIC_low`` and ``METRIC_high`` are its interval.
+
+    A record with ``items`` and without an interval rests on too few of them.
+    """
 
     def find(findings: Findings) -> Sequence[GateValue]:
-        own = [(record, record.numbers()) for record in findings.after if record.kind == kind]
-        return [
-            GateValue(
-                numbers[metric],
-                numbers.get(f"{metric}_low"),
-                numbers.get(f"{metric}_high"),
-                f"on {record.task or record.data.name or kind}",
-            )
-            for record, numbers in own
-            if metric in numbers
-        ]
+        values = []
+        for record in (e for e in findings.after if e.kind == kind):
+            numbers, items = record.numbers(), len(getattr(record, "items", ()))
+            if metric in numbers:
+                low, high = (numbers.get(f"{metric}_{end}") for end in ("low", "high"))
+                detail = f"on {record.task or record.data.name or kind}" + (f", {items} items" if items else "")
+                too_few = bool(items) and low is None
+                values.append(GateValue(numbers[metric], low, high, detail, too_few, items=items or None))
+        return values
 
     return find
 
@@ -181,4 +175,4 @@ def _drop(change: Change | None) -> GateValue | None:
     detail = f"{change.lost} of {change.items} items lost, {change.won} won" if counted else f"average of {change.name}"
     if change.guessed:
         detail += f"; unpruned {change.before:.1%} right, chance {change.chance:.1%}"
-    return GateValue(0.0 - 100 * change.difference, low, high, detail, by_chance=change.guessed)
+    return GateValue(0.0 - 100 * change.difference, low, high, detail, by_chance=change.guessed, items=change.items)

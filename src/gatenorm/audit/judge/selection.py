@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP, too_high
-from gatenorm.audit.judge.gates import gates
-from gatenorm.findings import Findings
+from gatenorm.audit.judge.gates import PERPLEXITY_RISE
+from gatenorm.findings import counterpart
 from gatenorm.records import Evidence
-from gatenorm.records.audit import BY_CHANCE, CANDIDATE, FAILS, PASSES, AuditedVariant
+from gatenorm.records.audit import CANDIDATE, FAILS, PASSES, Audit, AuditedVariant
 from gatenorm.records.evidence import Perplexity, of_type
+
+# In the place of a gate: any of them.
+ANY = "any"
 
 
 def unstable(before: Sequence[Evidence], after: Sequence[Evidence]) -> str:
     """Why a perplexity means that a layer which the model needs has gone; empty where none does."""
-    beside = Findings(tuple(before), tuple(after), ())
-    pairs = ((beside.counterpart(record), record) for record in of_type(after, Perplexity))
+    pairs = ((counterpart(before, record), record) for record in of_type(after, Perplexity))
     reasons = (too_far(unpruned.perplexity, record.perplexity) for unpruned, record in pairs if unpruned is not None)
     return next(filter(None, reasons), "")
 
@@ -34,7 +36,7 @@ def too_far(before: float, after: float) -> str:
 
 def rise(variant: AuditedVariant) -> float | None:
     """The rise of perplexity in percent, where a gate judged it."""
-    return next((g.value for g in variant.gates if g.gate == "perplexity-rise"), None)
+    return next((g.value for g in variant.gates if g.gate == PERPLEXITY_RISE), None)
 
 
 def chosen_of(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:
@@ -62,9 +64,29 @@ def nearest(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:
 def _excess(variant: AuditedVariant) -> float:
     excess = 0.0
     for gate in variant.gates:
-        if gate.detail.startswith(BY_CHANCE):
+        if gate.by_chance:
             continue
-        sign = -1.0 if gates()[gate.gate].least else 1.0
+        sign = -1.0 if gate.least else 1.0
         values = [sign * (v - gate.limit) for v in (gate.value, gate.low, gate.high) if v is not None]
         excess = max([excess, *(v / max(1.0, abs(gate.limit)) for v in values)])
     return excess
+
+
+def failed(audit: Audit, fail_on: str) -> list[str]:
+    """The candidates that do not pass a gate (any gate, by ``any``), with what the gate says, one line each.
+
+    Judged is the variant that the verdict recommends; where it recommends none, every candidate.
+    """
+    judged = [v for v in audit.variants if v.role == CANDIDATE]
+    if audit.chosen is not None:
+        judged = [v for v in judged if v.name == audit.chosen]
+    lines: list[str] = []
+    for variant in judged:
+        before = len(lines)
+        against = [g for g in variant.gates if g.outcome != PASSES and fail_on in (ANY, g.gate)]
+        lines += [f"{variant.name}: {g.gate} {g.outcome} ({g.detail})" for g in against]
+        if variant.rejected:
+            lines.append(f"{variant.name}: {variant.rejected}")
+        if fail_on == ANY and len(lines) == before and variant.outcome != PASSES:
+            lines.append(f"{variant.name}: {variant.outcome}, since no gate about quality was held against a figure")
+    return lines

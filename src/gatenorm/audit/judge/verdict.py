@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gatenorm.audit.judge.cost_benefit import how_fast
+from gatenorm.audit.judge.gates import PERPLEXITY_RISE, REFUSAL_FLIPS
 from gatenorm.audit.judge.selection import chosen_of, nearest
 from gatenorm.records import REMOVE
 from gatenorm.records.audit import (
@@ -18,10 +19,12 @@ from gatenorm.records.audit import (
     SAFETY,
     SPEED,
     WORST_FIRST,
+    Aspect,
     AuditedVariant,
     BestSupported,
     GateResult,
     Judgement,
+    Outcome,
     Verdict,
 )
 from gatenorm.records.evidence import NotBeaten
@@ -84,7 +87,7 @@ def _listed(words: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _verb(outcome: str, count: int) -> str:
+def _verb(outcome: Outcome, count: int) -> str:
     plural = {PASSES: "pass", FAILS: "fail", INCONCLUSIVE: "are inconclusive"}
     return plural[outcome] if count > 1 else "is inconclusive" if outcome == INCONCLUSIVE else outcome
 
@@ -109,10 +112,10 @@ def _gains(variant: AuditedVariant) -> str:
 
 def _plainly(gate: GateResult) -> str:
     """``perplexity rises by 3.43%``."""
-    if gate.gate == "refusal-flips" and gate.value is not None:
+    if gate.gate == REFUSAL_FLIPS and gate.value is not None:
         replies = "1 reply" if gate.value == 1 else f"{gate.value:.0f} replies"
         return f"{replies} to what it should refuse or answer {'is' if gate.value == 1 else 'are'} no longer right"
-    if gate.gate != "perplexity-rise" or gate.value is None:
+    if gate.gate != PERPLEXITY_RISE or gate.value is None:
         return f"{readable(gate.gate)} {figure(gate)}"
     return f"perplexity {'rises' if gate.value >= 0 else 'falls'} by {amount(abs(gate.value), '%', beside=gate.limit)}"
 
@@ -146,7 +149,7 @@ def _obstacle(variant: AuditedVariant) -> str:
     return f"{' and '.join(open_ones)} {'are' if len(open_ones) > 1 else 'is'} not settled"
 
 
-def _judgement(variant: AuditedVariant, aspect: str) -> Judgement:
+def _judgement(variant: AuditedVariant, aspect: Aspect) -> Judgement:
     gates = [g for g in variant.gates if g.aspect == aspect]
     if gates:
         outcome = min((g.outcome for g in gates), key=WORST_FIRST.index)
@@ -166,10 +169,10 @@ def _judgement(variant: AuditedVariant, aspect: str) -> Judgement:
     return Judgement(aspect=aspect, outcome=NOT_DONE, sentence=why or "nothing was measured", settle=settle)
 
 
-def _settle(aspect: str, telling: Sequence[GateResult]) -> str:
+def _settle(aspect: Aspect, telling: Sequence[GateResult]) -> str:
     if all(g.outcome != INCONCLUSIVE for g in telling):
         return ""
-    if all(g.detail.startswith(BY_CHANCE) for g in telling):
+    if all(g.by_chance for g in telling):
         return "tasks at which the unpruned model does better than chance"
     return _SETTLE[aspect]
 
@@ -177,12 +180,13 @@ def _settle(aspect: str, telling: Sequence[GateResult]) -> str:
 def _held(gate: GateResult) -> str:
     """``perplexity rise +3.43% (+2.9% to +4%), at most 6%``."""
     name = readable(gate.gate)
-    if gate.detail.startswith(BY_CHANCE):
+    if gate.by_chance:
         return f"{name} is inconclusive, since {BY_CHANCE}"
     if gate.value is None:
         return f"{name} {gate.detail}"
     ends = interval(gate)
-    return f"{name} {figure(gate)}{f' ({ends})' if ends else ''}, {limit(gate)}"
+    items = f" of {gate.items} items" if gate.items is not None and gate.outcome == INCONCLUSIVE else ""
+    return f"{name} {figure(gate)}{f' ({ends}{items})' if ends else items}, {limit(gate)}"
 
 
 def _by_which_ranking(best: BestSupported, requested: str, checks: Sequence[NotBeaten]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from gatenorm.audit.judge.gates import evaluate_gate, gates, outcome_of
-from gatenorm.audit.plan.variants import Variant
+from gatenorm.audit.run.variant import Variant
 from gatenorm.families import Layout
 from gatenorm.findings import findings
 from gatenorm.records import ATTENTION, Evidence

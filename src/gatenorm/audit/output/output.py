@@ -11,12 +11,12 @@ from msgspec.structs import replace
 from gatenorm.analysis.diagnostics import curve_signatures
 from gatenorm.audit.judge.baseline_check import check_baselines, warning_of
 from gatenorm.audit.judge.cost_benefit import cost_benefit
-from gatenorm.audit.judge.gates import SPEED_UP
+from gatenorm.audit.judge.gates import SPEED_UP, TASK_DROP
+from gatenorm.audit.judge.ranking import comparison
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.output import repro_commands as commands
 from gatenorm.audit.output.audited_variant import audited
 from gatenorm.audit.output.model_card import write_card
-from gatenorm.audit.plan.rankings import comparison
 from gatenorm.audit.run.jobs import software
 from gatenorm.audit.run.workflow import Workflow
 from gatenorm.files import write_json
@@ -24,7 +24,6 @@ from gatenorm.findings import Findings, findings
 from gatenorm.records import Diagnostic, Evidence, to_json
 from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, PASSES, PRUNED, Audit, AuditedVariant, Step, StepName
 from gatenorm.records.evidence import (
-    Data,
     FewLayersShared,
     Measurements,
     NotBeaten,
@@ -54,10 +53,11 @@ def audit_of(work: Workflow, began: float, model: str) -> Audit:
     first = work.plan.rankings[0].name
     checks = check_baselines(variants, work.baseline, [first, work.best.ranking])
     said, chosen = verdict(variants, work.best, first, checks)
+    judged = next((variant.gates for variant in variants if variant.name == said.about), ())
     scores = tuple(work.scores.values())
     return Audit(
         model=layout.identity(),
-        verdict=replace(said, next=commands.next_step(work, said, chosen, model)),
+        verdict=replace(said, next=commands.next_step(work, said, judged, chosen, model)),
         chosen=chosen,
         steps=_steps(work, model),
         variants=tuple(variants),
@@ -147,7 +147,7 @@ def _perplexity(records: Sequence[Evidence]) -> float | None:
 
 def _uneven(variant: AuditedVariant) -> Diagnostic | None:
     """Tasks that got worse beyond chance although the average passes."""
-    gate = next((g for g in variant.gates if g.gate == "task-drop"), None)
+    gate = next((g for g in variant.gates if g.gate == TASK_DROP), None)
     if gate is None or gate.outcome != PASSES:
         return None
     found, worse = Findings.of_records((), variant.evidence), {}
@@ -164,7 +164,7 @@ def _uneven(variant: AuditedVariant) -> Diagnostic | None:
 
 def _provenance(work: Workflow, began: float, model: str) -> Provenance:
     run = work.config.run
-    data = {(e.data.name, e.data.sha256): e.data for e in work.baseline if isinstance(e.data, Data) and e.data.sha256}
+    data = {(e.data.name, e.data.sha256): e.data for e in work.baseline if e.data.sha256}
     return Provenance(
         versions=software() | {"python": platform.python_version()},
         code_sha256=code_sha256(),

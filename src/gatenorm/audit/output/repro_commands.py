@@ -6,10 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gatenorm.api.opening import open_model
+from gatenorm.audit.judge.gates import PERPLEXITY_RISE, gates
 from gatenorm.audit.plan.config import Run
 from gatenorm.audit.plan.engine_form import UNPRUNED, export_path, form_for
 from gatenorm.audit.plan.evaluations import PlannedEvaluation
-from gatenorm.audit.plan.variants import Variant
+from gatenorm.audit.run.variant import Variant
 from gatenorm.audit.run.workflow import Workflow
 from gatenorm.audit.state import CONFIG_FILE
 from gatenorm.checkpoint.dtypes import COMPUTED
@@ -18,7 +19,7 @@ from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.exports.registry import export_form
 from gatenorm.models.named import training_source
 from gatenorm.records import REMOVE, Evidence
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SPEED, StepName, Verdict
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SPEED, GateResult, StepName, Verdict
 from gatenorm.records.evidence import Speed
 from gatenorm.records.provenance import Command
 
@@ -42,10 +43,15 @@ def of_evaluations(work: Workflow, model: str) -> tuple[Command, ...]:
     )
 
 
-def next_step(work: Workflow, verdict: Verdict, chosen: str | None, model: str) -> Command | None:
+def next_step(
+    work: Workflow, verdict: Verdict, judged: Sequence[GateResult], chosen: str | None, model: str
+) -> Command | None:
     """What to do now: use the recommended variant, or repeat the audit with what would decide; ``None``: nothing would.
 
     Whatever the audit measured before is not measured again.
+
+    Args:
+        judged: what the gates say of the variant that the verdict is about.
     """
     about = next((c for c in work.candidates if c.name == verdict.about), None)
     if about is not None and chosen is not None:
@@ -56,16 +62,28 @@ def next_step(work: Workflow, verdict: Verdict, chosen: str | None, model: str) 
     if SPEED in open_ones and not failing:
         rounds = 3 * config.speed.rounds
         return Command(what=f"time {rounds} rounds", command=f"{whole(work, model)} --rounds {rounds}")
-    limits = [limit for planned in work.plan.evaluations if (limit := planned.request.limit)]
+    limits = _more_items(work, judged)
     if open_ones and not failing and limits:
-        return Command(what="judge by more items", command=f"{whole(work, model)} --limit {4 * max(limits)}")
-    if QUALITY in failing and config.search.gate is None and "perplexity-rise" in work.plan.limits:
+        return Command(what="judge by more items", command=f"{whole(work, model)} --limit {limits}")
+    if QUALITY in failing and config.search.gate is None and PERPLEXITY_RISE in work.plan.limits:
         what = "search for a smaller budget that passes"
-        return Command(what=what, command=f"{whole(work, model)} --search perplexity-rise")
+        return Command(what=what, command=f"{whole(work, model)} --search {PERPLEXITY_RISE}")
     fewer = min(budget.count for budget in work.plan.budgets) // 2
     if failing and fewer:
         return Command(what="try a smaller budget", command=f"{whole(work, model)} --layers {fewer}")
     return None
+
+
+def _more_items(work: Workflow, judged: Sequence[GateResult]) -> str:
+    """``text=32,refusal=128``: limits that would settle what is inconclusive; empty where all items were taken."""
+    open_ones = {gates()[g.gate].needs for g in judged if g.outcome == INCONCLUSIVE and not g.by_chance}
+    limits: dict[str, int] = {}
+    for planned in work.plan.evaluations:
+        key, limit = planned.role.limit, planned.options.limit
+        if planned.gate_evaluation in open_ones and key and limit:
+            name = key.removesuffix("_limit")
+            limits[name] = max(4 * limit, limits.get(name, 0))
+    return ",".join(f"{name}={limit}" for name, limit in limits.items())
 
 
 def _use(work: Workflow, variant: Variant, model: str) -> Command:
@@ -82,17 +100,14 @@ def _use(work: Workflow, variant: Variant, model: str) -> Command:
 
 
 def of_step(work: Workflow, step: StepName, model: str) -> str:
-    """A command that repeats a step for the first candidate; empty where there is none."""
+    """A command that repeats a step for the first candidate; empty where there is none, and for evaluations."""
     first = next(iter(work.candidates), None)
-    planned = next((p for p in work.plan.evaluations if p.step == step), None)
     if step == StepName.SCORE:
         return _comparison(work, model)
     if first is None:
         return ""
     if step == StepName.BUILD:
         return _pruning(work, first, model)
-    if planned is not None:
-        return _evaluation(work, planned, first, model)
     if step == StepName.SPEED and work.config.speed.engines:
         return _timing(work, model)
     if step == StepName.RECOVERY and work.config.recovery.enabled:
@@ -120,7 +135,7 @@ def _evaluation(work: Workflow, planned: PlannedEvaluation, variant: Variant, mo
     for data in planned.data:
         parts += ["--data", data]
     for name in _REPEATED:
-        value = getattr(planned.request, name)
+        value = getattr(planned.options, name)
         if value is not None and value != getattr(TaskOptions(), name):
             parts += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     head = ("gatenorm", "eval", _directory(work, variant), "--baseline", model, "--tasks", planned.task)

@@ -25,7 +25,7 @@ class Budgets(Value, frozen=True):
     """How many sublayers the variants lose: shares of those present, numbers, or what the targets need.
 
     ``replace`` names the operations that candidates have in their place, one candidate each; ``None`` stands for
-    :data:`gatenorm.audit.plan.variants.OPERATIONS` where the model can be run. ``fit`` names the tokens that operations
+    :data:`gatenorm.audit.plan.budgets.OPERATIONS` where the model can be run. ``fit`` names the tokens that operations
     are fitted on.
     """
 
@@ -184,6 +184,8 @@ def quick() -> Mapping[str, Mapping[str, object]]:
 def config_from(*layers: Mapping[str, object]) -> Config:
     """The configuration in plain data, as JSON or YAML holds it; later ones win, key by key.
 
+    A ``text_limit`` is laid over the limits of single texts too.
+
     Raises:
         RecordError: an unknown key (with the nearest known one), or a value of another type or out of range.
         AuditError: an unknown gate, or a limit that is no number.
@@ -195,11 +197,20 @@ def config_from(*layers: Mapping[str, object]) -> Config:
         for name, section in layer.items():
             below = sections.get(name)
             if isinstance(section, Mapping) and isinstance(below, Mapping):
-                section = {**below, **section}
+                alone = name == "evaluation" and "text_limit" in section and "texts" not in section
+                section = {**(_without_own_limits(below) if alone else below), **section}
             sections[name] = section
     # YAML reads a section whose keys are all commented out as null.
     config = from_json(Config, {k: v for k, v in sections.items() if v is not None}, "the configuration", hint="")
     return replace(config, gates=check_gates(config.gates))
+
+
+def _without_own_limits(evaluation: Mapping[str, object]) -> dict[str, object]:
+    """That section, whose texts have no limits of their own."""
+    texts = evaluation.get("texts")
+    if not isinstance(texts, (list, tuple)):
+        return dict(evaluation)
+    return {**evaluation, "texts": [{**t, "limit": None} if isinstance(t, Mapping) else t for t in texts]}
 
 
 def write_yaml(config: Config, path: Path) -> None:

@@ -13,7 +13,7 @@ from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.core.task import Task
-from gatenorm.evaluation.core.text import GENERIC
+from gatenorm.evaluation.core.text import GENERIC, source_path
 from gatenorm.evaluation.tasks import retrieval
 from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
 from gatenorm.families import Layout
@@ -40,17 +40,17 @@ _PACKAGED_WINDOW, _PACKAGED_LIMIT = 512, 32
 class PlannedEvaluation:
     """One evaluation, the same for every variant.
 
-    ``feeds`` is the standard evaluation that it is, or that it replaces in a model's own language: gates need it, and
-    ``role`` is that one's. ``task``, ``data`` and ``request`` are those of ``gatenorm eval``; ``key`` is what decides
-    its result besides the model; ``paired`` says that it needs both models at once; ``passes`` are those of
+    ``gate_evaluation`` is the standard evaluation that it is, or that it replaces in a model's own language: gates need
+    it, and ``role`` is that one's. ``task``, ``data`` and ``options`` are those of ``gatenorm eval``; ``key`` is what
+    decides its result besides the model; ``paired`` says that it needs both models at once; ``passes`` are those of
     :class:`Job`, of which some need no more than the ``last_logits``.
     """
 
-    feeds: str
+    gate_evaluation: str
     name: str
     task: str
     data: tuple[str, ...]
-    request: TaskOptions
+    options: TaskOptions
     key: object
     passes: Mapping[Work, float]
     role: AuditRole
@@ -137,17 +137,17 @@ class _Planner:
     def texts(self, task: Task, packaged: bool) -> None:
         settings = self.settings
         texts = settings.text_data
-        read = [str(Path(text.data.rpartition("=")[2]).expanduser().resolve()) for text in texts]
+        paths = [source_path(text.data) or Path(text.data) for text in texts]
+        read = [path.resolve() for path in paths]
         twice = next((text.data for text, path in zip(texts, read, strict=True) if read.count(path) > 1), None)
         if twice is not None:
             # Variants are compared with the unpruned model text by text.
             field, hint = _asks(task).key, "name each text once, with one window"
             raise EvaluationError("text-twice", "is given more than once", field=field, given=twice, hint=hint)
-        for text in texts:
-            how = {name: getattr(text, name) for name in ("documents", "window", "limit", "text_field")}
-            name = Path(text.data.partition("=")[2] or text.data).name
-            options = TaskOptions(**how, spread=settings.text_spread)
-            self._add(task, f"perplexity on {name}", task.name, (text.data,), options)
+        for text, path in zip(texts, paths, strict=True):
+            own = {name: getattr(text, name) for name in ("documents", "window", "limit", "text_field")}
+            options = TaskOptions(**own, spread=settings.text_spread)
+            self._add(task, f"perplexity on {path.name}", task.name, (text.data,), options)
         if texts or self._add_own(task):
             return
         if not packaged:
@@ -182,20 +182,20 @@ class _Planner:
     def _add_standard(self, task: Task, data: tuple[str, ...] = ()) -> None:
         settings, role = self.settings, task.audit
         own = {name: getattr(settings, name) for name in role.options}
-        how = TaskOptions(**own, limit=getattr(settings, role.limit, None))
+        options = TaskOptions(**own, limit=getattr(settings, role.limit, None))
         if task.name == _ZEROSHOT:
             for name in settings.zeroshot_tasks or tuple(zeroshot_tasks()):
-                self._add(task, name, f"{task.name}:{name}", data, how)
+                self._add(task, name, f"{task.name}:{name}", data, options)
         elif task.name == _RETRIEVAL:
-            self._add_retrieval(task, how)
+            self._add_retrieval(task, options)
         else:
-            self._add(task, role.called, task.name, data, how)
+            self._add(task, role.called, task.name, data, options)
 
-    def _add_retrieval(self, task: Task, how: TaskOptions) -> None:
+    def _add_retrieval(self, task: Task, options: TaskOptions) -> None:
         longest = min(self.layout.context or retrieval.LONGEST, retrieval.LONGEST)
         try:
             window = self.settings.retrieval_window or self._affordable(longest)
-            self._add(task, task.audit.called, task.name, how=replace(how, window=window))
+            self._add(task, task.audit.called, task.name, options=replace(options, window=window))
         except EvaluationError as error:  # a context too short for any fact
             self.missing.append(NotExamined(task.audit.step, task.audit.lacking, str(error)))
             return
@@ -219,17 +219,19 @@ class _Planner:
             asked = replace(task, audit=AuditRole(key="others", step=task.audit.step))
             self._add(asked, task.what, name, (entry,) if data else ())
 
-    def _add(self, feeds: Task, name: str, task: str, data: tuple[str, ...] = (), how: TaskOptions = _AS_USUAL) -> None:
+    def _add(
+        self, feeds: Task, name: str, task: str, data: tuple[str, ...] = (), options: TaskOptions = _AS_USUAL
+    ) -> None:
         known = registry.known_tasks(self.own, data)
         with fields_named(_FIELDS | {"data": _asks(feeds).key}):
-            in_context = replace(how, context=self.layout.context)
+            in_context = replace(options, context=self.layout.context)
             jobs = registry.prepare([task], data, in_context, baseline=True, known=known)
         key = [[job.kind, job.title, dict(job.key)] for job in jobs]
         passes: Counter[Work] = Counter()
         for job in jobs:
             passes.update(job.passes)
         more = {"paired": feeds.compares, "last_logits": feeds.last_logits}
-        self.planned.append(PlannedEvaluation(feeds.name, name, task, data, how, key, passes, feeds.audit, **more))
+        self.planned.append(PlannedEvaluation(feeds.name, name, task, data, options, key, passes, feeds.audit, **more))
 
     def _add_own(self, task: Task) -> bool:
         """The evaluation in the model's own language that replaces one in English, where there is one."""
@@ -240,7 +242,7 @@ class _Planner:
         limits = own.audit if own.audit.limit else task.audit
         role = replace(task.audit, limit=limits.limit, few=limits.few)
         limit = getattr(self.settings, role.limit) or replacing.audit_limit
-        self._add(replace(task, audit=role), own.what, own.name, how=TaskOptions(limit=limit))
+        self._add(replace(task, audit=role), own.what, own.name, options=TaskOptions(limit=limit))
         return True
 
     def _leave_out(self, task: Task, why: str, what: str = "", setting: Setting | None = None) -> None:

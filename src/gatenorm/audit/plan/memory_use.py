@@ -25,7 +25,7 @@ def memory(plan: AuditPlan) -> int:
         return _LIBRARIES
     twice = plan.config.recovery.enabled or any(one.paired for one in plan.evaluations)
     working = _LIBRARIES + plan.layout.nbytes + (1 + twice) * _loaded(plan) + max(_logits(plan), _sums(plan))
-    timed = min(side_by_side(plan), 1 + plan.candidates + plan.further) if plan.config.speed.engines else 0
+    timed = min(side_by_side(plan), 1 + plan.candidates + plan.further_candidates) if plan.config.speed.engines else 0
     timing = _LIBRARIES + timed * _timer(plan)
     return max(working, timing)
 
@@ -63,7 +63,7 @@ def _logits(plan: AuditPlan) -> int:
 
 def _sums(plan: AuditPlan) -> int:
     """What fits add up of the sublayers of all candidates; rankings may choose different ones."""
-    counts = {name: b.count * len(plan.tested) for b in plan.budgets for name in b.operations if name != REMOVE}
+    counts = {name: b.count * len(plan.requested) for b in plan.budgets for name in b.operations if name != REMOVE}
     layers, sources = plan.layout.attention_layers, len(plan.config.budgets.fit)
     edits = (Edits.of(ATTENTION, layers[:count], name) for name, count in counts.items())
     return max((MomentObserver.nbytes(plan.layout, some, sources) for some in edits), default=0)

@@ -28,7 +28,9 @@ def outline(plan: AuditPlan, parts: Sequence[Part]) -> Iterator[str]:
         yield f"takes about {duration(total)} on this machine with {threads}{further}"
     weights = plan.layout.nbytes
     written = {form.name for engine in plan.config.speed.engines if (form := form_for(engine))}
-    disk = plan.candidates * weights * (1 + len(written))
+    rankings = len(plan.requested) + plan.further_rankings
+    models = rankings * (plan.candidates_per_ranking + plan.trained_per_ranking) + (plan.config.search.gate is not None)
+    disk = models * weights + (1 + models) * weights * len(written)  # exports are of the unpruned model too
     free, room = shutil.disk_usage(_existing(plan.directory)).free, available_bytes()
     said = bytes_for_people
     available = "" if room is None else f" ({said(room)} available)"

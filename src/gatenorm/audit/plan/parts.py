@@ -17,7 +17,7 @@ from gatenorm.calibration.samples import SELF
 from gatenorm.calibration.sources.self_text import BATCH
 from gatenorm.criteria.registry import forward_criteria
 from gatenorm.models.architecture import Work
-from gatenorm.records import ATTENTION, REMOVE
+from gatenorm.records import REMOVE
 from gatenorm.records.audit import Setting, StepName
 from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery.cost import training_passes
@@ -82,8 +82,7 @@ def reckoned(plan: AuditPlan) -> list[Part]:
 def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
     """Every part, by what passes take."""
     config = plan.config
-    further = 1 if any(one.check for one in plan.rankings) else 0
-    made, more = plan.candidates, plan.further
+    made, more = plan.candidates, plan.further_candidates
     names = [one.name for one in plan.rankings]
     what = f"rank the layers {len(names)} times: {', '.join(names)}"
     jobs = tuple(Alike(one.like, 1, seconds(_scoring(plan, one))) for one in plan.rankings)
@@ -91,16 +90,16 @@ def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
 
     counts = ", ".join(str(budget.count) for budget in plan.budgets)
     fits = sum(operation != REMOVE for budget in plan.budgets for operation in budget.operations)
-    tested = len(plan.tested)
+    tested = len(plan.requested)
     what = f"write {made} candidates, or more if another ranking is better supported: {counts} attention sublayers"
-    copies = Alike(BUILD, made - tested * fits, plan.layout.nbytes / _WRITES, more - further * fits)
-    fitted = Alike(FIT, tested * fits, seconds(_fitting(plan)) + copies.seconds, further * fits)
+    copies = Alike(BUILD, made - tested * fits, plan.layout.nbytes / _WRITES, more - plan.further_rankings * fits)
+    fitted = Alike(FIT, tested * fits, seconds(_fitting(plan)) + copies.seconds, plan.further_rankings * fits)
     yield Part(StepName.BUILD, what, (copies, fitted), _FITTING if fits else None)
 
     others = (len(names) - tested) * len(plan.budgets)
-    first = next((one for one in plan.evaluations if one.feeds == PERPLEXITY), None)
+    first = next((one for one in plan.evaluations if one.gate_evaluation == PERPLEXITY), None)
     for one in plan.evaluations:
-        what = f"measure {one.name} of each" + (f" (limit {one.request.limit})" if one.request.limit else "")
+        what = f"measure {one.name} of each" + (f" (limit {one.options.limit})" if one.options.limit else "")
         times = made + (not one.paired) + (tested + others if one is first else 0)
         alike = Alike(one.like, times, seconds(one.passes), more)
         yield Part(one.step, what, (alike,), _shorter(one))
@@ -111,9 +110,7 @@ def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
         what = f"time each in {engines}: prompts of {lengths} tokens, {config.speed.rounds} rounds"
         yield Part(StepName.SPEED, what, tuple(_timing(plan, seconds, made, more)), _TIMING)
     if config.recovery.enabled:
-        present = len(plan.layout.removable(ATTENTION))
-        few = [b for b in plan.budgets if b.count / present >= config.recovery.from_share]
-        trained = tested * sum(len(budget.operations) for budget in few)
+        trained = tested * plan.trained_per_ranking
         asked = config.recovery
         settings = Settings(steps=asked.steps or Settings.steps, objective=asked.objective or Settings.objective)
         training = Alike(RECOVER, trained, seconds(training_passes(settings, plan.layout.context)))
@@ -177,5 +174,5 @@ def _shorter(one: PlannedEvaluation) -> Setting | None:
     role = one.role
     if role.off:
         return Setting(f"evaluation.{role.key}", role.off)
-    few = min(role.few, (one.request.limit or 2 * role.few) // 2)
+    few = min(role.few, (one.options.limit or 2 * role.few) // 2)
     return Setting(f"evaluation.{role.limit}", str(few)) if few >= _FEWEST else None

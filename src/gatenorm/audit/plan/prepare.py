@@ -10,11 +10,12 @@ from pathlib import Path
 from gatenorm import api
 from gatenorm.api.fitting import fit_calibrations
 from gatenorm.audit.judge.gates import SPEED_UP, gates, limits
+from gatenorm.audit.judge.selection import ANY
+from gatenorm.audit.plan.budgets import Budget, budgets, with_operations
 from gatenorm.audit.plan.config import Config, Recovery
 from gatenorm.audit.plan.engine_form import form_for
 from gatenorm.audit.plan.evaluations import PlannedEvaluation, asked_by, evaluations
 from gatenorm.audit.plan.rankings import PlannedRanking, check_text, planned_rankings
-from gatenorm.audit.plan.variants import Budget, budgets, with_operations
 from gatenorm.audit.state import check_directory
 from gatenorm.calibration.samples import HUB
 from gatenorm.engines import engine_named, threads_at_hand
@@ -25,11 +26,11 @@ from gatenorm.files import check_apart
 from gatenorm.models.architecture import Architecture
 from gatenorm.models.model import TRANSFORMERS, is_file
 from gatenorm.models.named import language_of, named_text, reads_text
-from gatenorm.records.audit import NotExamined
+from gatenorm.records import ATTENTION
+from gatenorm.records.audit import NotExamined, Setting, StepName
 from gatenorm.records.recovery_settings import OBJECTIVES
 from gatenorm.recovery.drawn_text import drawn_sources
 
-ANY = "any"
 # Matrices of models this small keep one processor busy; a second one mostly waits for it.
 _SMALL_BYTES = 64 << 20
 # What the functions below call the keys of the configuration.
@@ -49,6 +50,13 @@ _HOW = {
     "speed": f"name an engine in {named('speed.engines')}, such as transformers",
     "verify": f"name an engine in {named('speed.engines')} that reads exports, such as llamacpp",
 }
+# Of a model with a language of its own, where no limit is given.
+_UNJUDGED = NotExamined.unless(
+    StepName.SPEED,
+    "whether it becomes faster by enough",
+    "a model this small is timed in fractions of a millisecond, which tells nothing of larger ones",
+    Setting(f"gates.{SPEED_UP}", "1.02"),
+)
 
 
 @dataclass(frozen=True)
@@ -67,24 +75,35 @@ class AuditPlan:
     missing: list[NotExamined]
 
     @property
-    def tested(self) -> list[PlannedRanking]:
-        """The rankings that get candidates from the start."""
+    def requested(self) -> list[PlannedRanking]:
+        """The rankings that were asked for, which get candidates from the start."""
         return [one for one in self.rankings if not one.check and not one.baseline]
 
     @property
-    def candidates(self) -> int:
-        """How many are made by these."""
-        return len(self.tested) * self.each
+    def further_rankings(self) -> int:
+        """How many more may get candidates: one, if a check is better supported."""
+        return 1 if any(one.check for one in self.rankings) else 0
 
     @property
-    def further(self) -> int:
-        """How many are made besides, if another ranking is better supported."""
-        return self.each if any(one.check for one in self.rankings) else 0
-
-    @property
-    def each(self) -> int:
-        """How many a ranking gets."""
+    def candidates_per_ranking(self) -> int:
         return sum(len(budget.operations) for budget in self.budgets)
+
+    @property
+    def candidates(self) -> int:
+        """How many are made from the start."""
+        return len(self.requested) * self.candidates_per_ranking
+
+    @property
+    def further_candidates(self) -> int:
+        """How many more there may be."""
+        return self.further_rankings * self.candidates_per_ranking
+
+    @property
+    def trained_per_ranking(self) -> int:
+        """How many of these recovery trains."""
+        recovery, present = self.config.recovery, len(self.layout.removable(ATTENTION))
+        few = [b for b in self.budgets if recovery.enabled and b.count / present >= recovery.from_share]
+        return sum(len(budget.operations) for budget in few)
 
 
 def prepare(model: str, directory: Path, config: Config, fail_on: str | None = None) -> AuditPlan:
@@ -130,11 +149,14 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
         kind = engine_named(engine, "times")
         if not kind.installed:
             raise MissingExtraError(f"the engine {engine}", kind.package, kind.extra)
-    available = {one.feeds for one in planned} | _measured(config, runs=runs)
+    available = {one.gate_evaluation for one in planned} | _measured(config, runs=runs)
     active = {name: limit for name, limit in limits(config.gates).items() if gates()[name].needs in available}
-    if SPEED_UP not in config.gates and language_of(layout.checkpoint) is not None:
-        # A model that small is timed in fractions of a millisecond: that tells nothing of larger ones.
-        active.pop(SPEED_UP, None)
+    if SPEED_UP in active and SPEED_UP not in config.gates and language_of(layout.checkpoint) is not None:
+        del active[SPEED_UP]
+        missing.append(_UNJUDGED)
+    if fail_on == SPEED_UP and _UNJUDGED in missing:
+        problem = f"is not a gate of this audit: {_UNJUDGED.why}"
+        raise AuditError("gate-not-judged", problem, field="fail_on", given=fail_on, hint=_UNJUDGED.how)
     _check_gates(config, active, fail_on)
     for module, package in (("jinja2", "jinja2"), ("altair", "altair"), ("vl_convert", "vl-convert-python")):
         if find_spec(module) is None:

@@ -1,39 +1,26 @@
-"""Rankings of the layers, what they are compared with, and which of them this model's losses support best."""
+"""Rankings of the layers that are to be made, and what they are compared with."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 
 from msgspec import structs
 
-from gatenorm.analysis.agreement import agree, label
-from gatenorm.analysis.diagnostics import few_shared
 from gatenorm.audit.plan.config import Config
 from gatenorm.calibration.samples import DATA_FREE, HUB, RANDOM, SELF, Calibration
 from gatenorm.criteria.criterion_spec import criterion_specs
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.errors import EvaluationError, fields_named
 from gatenorm.evaluation.core.generic import mixture_sha256
-from gatenorm.evaluation.core.text import GENERIC, LINES, PARQUET, WIKITEXT2, read_text
-from gatenorm.families import Layout
-from gatenorm.findings import loss_change
+from gatenorm.evaluation.core.text import GENERIC, LINES, PARQUET, WIKITEXT2, read_text, source_path
 from gatenorm.records import Scores
-from gatenorm.records.audit import BestSupported
-from gatenorm.records.evidence import Change, Perplexity
-from gatenorm.records.rankings import RankingComparison
 
 CHECK = "cosine"
-RULE = (
-    "best supported is the ranking whose choice at the budget nearest to 20% costs least loss on the first text; "
-    "of equal ones the one asked for first; without a text, the paper's unless it shares fewer than half of its "
-    "choice with every cosine, then cosine on self-sampled tokens"
-)
 
 
 @dataclass(frozen=True)
@@ -146,9 +133,7 @@ def source_key(source: str) -> dict[str, str]:
 
 def _file(source: str) -> Path | None:
     """The file that tokens come from; ``None`` where they are drawn or fetched."""
-    if source in (*DATA_FREE, WIKITEXT2) or source.startswith(HUB):
-        return None
-    return Path(source.removeprefix(f"{WIKITEXT2}=")).expanduser()
+    return None if source in DATA_FREE or source.startswith(HUB) else source_path(source)
 
 
 def check_text(source: str, key: str, called: str = "") -> None:
@@ -164,48 +149,3 @@ def check_text(source: str, key: str, called: str = "") -> None:
 
 def _digest(key: Mapping[str, str]) -> str:
     return hashlib.sha256("\0".join(f"{k}={v}" for k, v in sorted(key.items())).encode()).hexdigest()
-
-
-def best_supported(
-    scores: Sequence[Scores], checks: Sequence[Scores], count: int, measured: Mapping[str, Perplexity]
-) -> BestSupported:
-    """Which ranking to follow on this model; see ``RULE``.
-
-    Args:
-        scores: those of the configuration, the first of them the one under test.
-        checks: the data-free cosines, and the one on calibration text.
-        count: how many layers the judged choice removes.
-        measured: that choice on the first text by ranking's name; empty where there is no text.
-    """
-    first = label(scores[0])
-    if measured:
-        losses = {name: measured[name].nll for s in (*scores, *checks) if (name := label(s)) in measured}
-        best = min(losses, key=losses.__getitem__)
-        margins = {name: loss_change(measured[best], measured[name]) for name in losses if name != best}
-        others = "".join(f"; by {name} {_more(margin)}" for name, margin in margins.items())
-        why = f"with {count} removed its loss is {losses[best]:.4f} nats a token{others}"
-        return BestSupported(ranking=best, why=why, count=count, losses=losses, rule=RULE, margins=margins)
-    doubted = bool(checks) and all(few_shared(scores[0], check, count) is not None for check in checks)
-    on_self = next((label(c) for c in checks if c.calibration and c.calibration.source == SELF), first)
-    why = (
-        f"no text was given to judge by; {first} shares {'fewer' if doubted else 'no fewer'} than half of its choice "
-        "with the cosines"
-    )
-    return BestSupported(ranking=on_self if doubted else first, why=why, count=count, losses={}, rule=RULE)
-
-
-def _more(margin: Change) -> str:
-    if margin.difference == 0:
-        return "the same"
-    if margin.low is None or margin.high is None:
-        return f"{margin.difference:.4f} more, without an interval"
-    doubt = ": not proven" if margin.low <= 0 else ""
-    return f"{margin.difference:.4f} more ({margin.low:.4f} to {margin.high:.4f}{doubt})"
-
-
-def comparison(layout: Layout, scores: Sequence[Scores]) -> RankingComparison | None:
-    """How far all rankings agree with each other; ``None`` for one alone."""
-    if len(scores) < 2:
-        return None
-    agreements = tuple(agree(a, b) for a, b in combinations(scores, 2))
-    return RankingComparison(model=layout.identity(), scores=tuple(scores), agreements=agreements, warnings=())

@@ -32,6 +32,7 @@ class JobCache:
         self.content = plan.layout.checkpoint.fingerprint()
         self.seconds: dict[StepName, float] = defaultdict(float)
         self.step = StepName.SCORE
+        self._counted: set[str] = set()
 
     @property
     def source(self) -> str:
@@ -62,10 +63,10 @@ class JobCache:
             edits=edits,
             in_memory=directory is None and bool(edits),
             recovery=None if directory is None else recovery_sha256(Path(directory)),
-            protocol=planned.key,
+            key=planned.key,
             task=planned.task,
             data=planned.data,
-            request=planned.request,
+            options=planned.options,
             baseline=self.source if planned.paired else None,
         )
 
@@ -99,8 +100,9 @@ class JobCache:
             self.executor.release()
         with LocalExecutor() if alone else nullcontext(self.executor) as executor:
             known |= self._carried_out(list(missing.values()), executor)
-        # Equal jobs count once, whoever wanted them first.
-        self.seconds[self.step] += sum(known[digest].seconds for digest in {job.digest for job in jobs})
+        # Equal jobs count once, in the step that wanted them first.
+        self.seconds[self.step] += sum(known[digest].seconds for digest in known.keys() - self._counted)
+        self._counted |= known.keys()
         return [known[job.digest] for job in jobs]
 
     def _carried_out(self, waiting: Sequence[Job], executor: Executor) -> dict[str, Result]:

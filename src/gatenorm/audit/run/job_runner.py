@@ -14,9 +14,10 @@ from gatenorm.audit.run.jobs import Build, Evaluate, Export, FitOperations, Job,
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import GatenormError
 from gatenorm.evaluation.core.registry import tasks
+from gatenorm.evaluation.core.runner import Finished
 from gatenorm.models.model import Model
 from gatenorm.models.threads import threads
-from gatenorm.records.evidence import Comparison, Measurements, ZeroShotAverage
+from gatenorm.records.evidence import Measurements
 from gatenorm.results.hashes import code_sha256
 
 
@@ -81,12 +82,14 @@ class JobRunner:
 
     def _evaluate(self, job: Evaluate) -> Result:
         baseline = None if job.baseline is None else _model(job, job.baseline)
+        done: list[Finished] = []
         with self._model_of(job) as model:
-            records = api.evaluate(model, [job.task], job.data, baseline=baseline, request=job.request)
-        own = [e for e in records if not isinstance(e, (Comparison, ZeroShotAverage))]
-        # A baseline is named for tasks that need both models at once: the records that compare are all that is wanted.
-        kind = job.task.partition(":")[0]
-        return Result(records=Measurements(e for e in own if baseline is None or e.kind == kind))
+            api.evaluate(model, [job.task], job.data, baseline=baseline, request=job.options, finished=done.append)
+        # Averages and changes come of no job. A baseline is named for tasks that need both models at once: of these,
+        # the records that compare are all that is wanted.
+        return Result(
+            records=Measurements(one.evidence for one in done if one.job and (baseline is None or one.job.compare))
+        )
 
     @contextmanager
     def _model_of(self, job: Evaluate) -> Iterator[Model]:

@@ -1,7 +1,7 @@
 """Jobs: a frozen record for each kind of work, which any process can carry out, and its result.
 
-A job is its own identity: two jobs with equal fields have equal results. Titles do not count, nor the ``places`` where
-models and files lie, whose content other fields hold the hashes of.
+A job is its own identity: two jobs with equal fields have equal results. Titles do not count, nor what is
+``not_hashed``: places of models and files, and what other fields hold the hashes of.
 """
 
 from functools import cached_property
@@ -35,12 +35,12 @@ class Job(Value, frozen=True, kw_only=True, dict=True, tag_field="kind"):
     threads: int
 
     kept: ClassVar[bool] = True
-    places: ClassVar[tuple[str, ...]] = ()
+    not_hashed: ClassVar[tuple[str, ...]] = ()
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """Everything that its result follows from."""
-        left_out = {"title", "like", "model", "content", *self.places}
+        left_out = {"title", "like", "model", "content", *self.not_hashed}
         fields = {name: value for name, value in to_json(self).items() if name not in left_out}
         return Fingerprint.of(fields, {"model": self.content}, _packages())
 
@@ -53,7 +53,7 @@ class Job(Value, frozen=True, kw_only=True, dict=True, tag_field="kind"):
 class Score(Job, frozen=True, kw_only=True, tag="score"):
     """A ranking; ``tokens`` identifies those that it looks at, which come from ``source``."""
 
-    places = ("source",)
+    not_hashed = ("source",)
 
     criterion: str
     seed: int
@@ -69,7 +69,7 @@ class Build(Job, frozen=True, kw_only=True, tag="build"):
     """A pruned directory."""
 
     kept = False
-    places = ("out",)
+    not_hashed = ("out",)
 
     out: str
     plan: Plan
@@ -82,7 +82,7 @@ class FitOperations(Job, frozen=True, kw_only=True, tag="fit"):
     """
 
     kept = False
-    places = ("out", "plan", "sources")
+    not_hashed = ("out", "plan", "sources")
 
     name: str
     out: str
@@ -99,19 +99,19 @@ class FitOperations(Job, frozen=True, kw_only=True, tag="fit"):
 class Evaluate(Job, frozen=True, kw_only=True, tag="evaluate"):
     """One evaluation of a pruned directory, or (``in_memory``) of the model with ``edits``, which remove.
 
-    ``protocol`` is what decides the result besides the model: hashes of all data, and how they are read. ``recovery``
+    ``key`` is what decides the result besides the model: hashes of all data, and how they are read. ``recovery``
     is the hash of what a directory says of its training: the same edits and training are another model.
     """
 
-    places = ("data", "baseline", "request")
+    not_hashed = ("data", "baseline", "options")
 
     edits: Edits
     in_memory: bool
     recovery: str | None
-    protocol: object
+    key: object
     task: str
     data: tuple[str, ...]
-    request: TaskOptions
+    options: TaskOptions
     baseline: str | None
     device: str
     dtype: str
@@ -121,7 +121,7 @@ class Evaluate(Job, frozen=True, kw_only=True, tag="evaluate"):
 class Time(Job, frozen=True, kw_only=True, tag="time"):
     """Timings of the unpruned model and of variants in turns, true of one ``machine``."""
 
-    places = ("variants",)
+    not_hashed = ("variants",)
 
     variants: tuple[str, ...]
     edits: tuple[Edits, ...]
@@ -139,7 +139,7 @@ class Time(Job, frozen=True, kw_only=True, tag="time"):
 class Export(Job, frozen=True, kw_only=True, tag="export"):
     """An export where there is none, and whether an engine computes the same on it."""
 
-    places = ("out",)
+    not_hashed = ("out",)
 
     name: str
     edits: Edits
@@ -153,7 +153,7 @@ class Export(Job, frozen=True, kw_only=True, tag="export"):
 class Recover(Job, frozen=True, kw_only=True, tag="recover"):
     """Training of a pruned directory on ``data``, whose content ``text`` identifies."""
 
-    places = ("out", "parent", "data")
+    not_hashed = ("out", "parent", "data")
 
     name: str
     edits: Edits

@@ -19,8 +19,8 @@ from gatenorm.records.serialization import Value, to_json
 class Event(Value, frozen=True, kw_only=True, tag_field="event"):
     """Something happened in step ``step`` of ``of``, at ``time`` in seconds since the epoch; ``what`` is for people.
 
-    ``done`` of ``all`` jobs known so far are done, ``reused`` ones among them; ``seconds_left`` is ``None`` where
-    too little was measured to tell, and ``at_least`` so much where jobs of a kind lie ahead that none was timed of.
+    ``done`` of ``all`` jobs known so far are done, ``reused`` ones among them. ``seconds_left`` is ``None`` where too
+    little was measured to tell. ``at_least`` says that it leaves out kinds of jobs of which none was timed.
     """
 
     time: float

@@ -11,9 +11,9 @@ from pathlib import Path
 from gatenorm.audit.plan.engine_form import UNPRUNED, export_path, form_for
 from gatenorm.audit.plan.memory_use import side_by_side
 from gatenorm.audit.plan.parts import EXPORT
-from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.job_cache import NO_EDITS, JobCache, recovery_sha256
 from gatenorm.audit.run.jobs import Export, Time
+from gatenorm.audit.run.variant import Variant
 from gatenorm.audit.state import Origin
 from gatenorm.records import Evidence
 from gatenorm.records.audit import NotExamined, Setting, StepName

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from gatenorm import api
 from gatenorm.audit.plan.parts import BUILD, FIT, RECOVER
 from gatenorm.audit.plan.rankings import source_key
-from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Build, FitOperations, Recover
+from gatenorm.audit.run.variant import Variant
 from gatenorm.audit.state import Origin
 from gatenorm.errors import GatenormError, OutputError
 from gatenorm.models.named import training_source

@@ -10,14 +10,16 @@ from msgspec.structs import replace
 from gatenorm.analysis.agreement import label
 from gatenorm.analysis.comparison import held_against
 from gatenorm.audit.judge.gates import evaluate_gate, gates
+from gatenorm.audit.judge.ranking import best_supported
 from gatenorm.audit.judge.search import ASSUMPTION, largest
 from gatenorm.audit.judge.selection import unstable
+from gatenorm.audit.plan.budgets import ASKED, Budget, decision_count
 from gatenorm.audit.plan.evaluations import PERPLEXITY, PlannedEvaluation
-from gatenorm.audit.plan.rankings import PlannedRanking, best_supported, source_key
-from gatenorm.audit.plan.variants import ASKED, Budget, Variant, decision_count, planned_variant
+from gatenorm.audit.plan.rankings import PlannedRanking, source_key
 from gatenorm.audit.run import speed, variant_writer
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Score
+from gatenorm.audit.run.variant import Variant, planned_variant
 from gatenorm.errors import AuditError, CriterionError
 from gatenorm.findings import findings
 from gatenorm.records import ATTENTION, REMOVE, Evidence, Scores
@@ -28,6 +30,7 @@ from gatenorm.records.audit import (
     BestSupported,
     GateResult,
     NotExamined,
+    Role,
     Search,
     Setting,
     StepName,
@@ -35,7 +38,8 @@ from gatenorm.records.audit import (
 from gatenorm.records.evidence import Perplexity, Speed, of_type
 from gatenorm.records.rankings import CrossCheck
 
-_RECOVERS = Setting("recovery.enabled", "true")
+# What asks for the last step.
+RECOVERS = Setting("recovery.enabled", "true")
 
 
 class Workflow:
@@ -64,7 +68,7 @@ class Workflow:
             StepName.BUILD: self._build,
             StepName.TASKS: self._perplexity_and_tasks,
             StepName.WORKLOAD: self._workload,
-            StepName.SAFETY: self._refusal_and_retrieval,
+            StepName.REFUSAL_AND_RETRIEVAL: self._refusal_and_retrieval,
             StepName.SPEED: self._speed,
             StepName.RECOVERY: self._recover,
         }
@@ -74,7 +78,7 @@ class Workflow:
 
     def evaluations(self, *feeds: str) -> list[PlannedEvaluation]:
         """The planned evaluations that feed one of these gates."""
-        return [planned for planned in self.plan.evaluations if planned.feeds in feeds]
+        return [planned for planned in self.plan.evaluations if planned.gate_evaluation in feeds]
 
     def directory(self, variant: Variant) -> Path:
         """Where the variant's checkpoint lies."""
@@ -88,7 +92,7 @@ class Workflow:
                 self._ranking_failed(planned, result.error)
             else:
                 self.scores[planned.name] = planned.relabelled(result.scores)
-        requested = [self.scores[one.name] for one in self._requested() if one.name in self.scores]
+        requested = [self.scores[one.name] for one in self.plan.requested if one.name in self.scores]
         if not requested:
             problem = f"{self.plan.rankings[0].name} could not be computed, and no other criterion was given"
             raise CriterionError("no-ranking", problem)
@@ -102,11 +106,11 @@ class Workflow:
     def _build(self) -> str:
         """Budgets, the search for the largest that passes, and the candidates' directories."""
         assert self.best is not None
-        chosen = list(dict.fromkeys([*(one.name for one in self._requested()), self.best.ranking]))
+        chosen = list(dict.fromkeys([*(one.name for one in self.plan.requested), self.best.ranking]))
         chosen = [name for name in chosen if name in self.scores]
         others = [name for name in self.scores if name not in chosen]
         budgets = self.plan.budgets
-        self._expect(len(chosen) * sum(len(b.operations) for b in budgets), len(others) * len(budgets))
+        self._expect(len(chosen) * self.plan.candidates_per_ranking, len(others) * len(budgets))
         self._search()
         self.candidates = [
             self._variant(name, budget, CANDIDATE, operation)
@@ -125,7 +129,10 @@ class Workflow:
 
     def _perplexity_and_tasks(self) -> str:
         """The texts on everything, early rejection, then tasks on what is left."""
-        texts, others = self.evaluations(PERPLEXITY), [p for p in self.plan.evaluations if p.feeds != PERPLEXITY]
+        texts, others = (
+            self.evaluations(PERPLEXITY),
+            [p for p in self.plan.evaluations if p.gate_evaluation != PERPLEXITY],
+        )
         self._evaluate(texts, self.candidates)
         if texts:
             self._evaluate(texts[:1], self.comparisons, baseline=False)
@@ -141,7 +148,7 @@ class Workflow:
 
     def _refusal_and_retrieval(self) -> str:
         """What averages do not show."""
-        return self._measure(StepName.SAFETY)
+        return self._measure(StepName.REFUSAL_AND_RETRIEVAL)
 
     def _measure(self, step: StepName) -> str:
         """The evaluations of a step, whose names say enough."""
@@ -158,7 +165,7 @@ class Workflow:
     def _recover(self) -> str:
         """Training after aggressive budgets, when enabled, and every evaluation once more."""
         if not self.config.recovery.enabled:
-            gap = NotExamined.unless(StepName.RECOVERY, "recovery", "it was not asked for", _RECOVERS)
+            gap = NotExamined.unless(StepName.RECOVERY, "recovery", "it was not asked for", RECOVERS)
             self.not_examined.append(gap)
             return ""
         recovered, why = variant_writer.recover(self.cache, self.candidates)
@@ -172,9 +179,6 @@ class Workflow:
         self.not_examined = speed.without_repeats(self.not_examined, timed)
         self.candidates += recovered
         return f"{len(recovered)} variants recovered"
-
-    def _requested(self) -> list[PlannedRanking]:
-        return [one for one in self.plan.rankings if not one.check and not one.baseline]
 
     def _score_job(self, planned: PlannedRanking) -> Score:
         title, like = f"scoring by {planned.name}", planned.like
@@ -200,7 +204,7 @@ class Workflow:
         what = "the cross-check" if planned.check else "a ranking"
         self.not_examined.append(NotExamined(StepName.SCORE, f"{what} {planned.name}", why))
 
-    def _variant(self, name: str, budget: Budget, role: str, operation: str = REMOVE) -> Variant:
+    def _variant(self, name: str, budget: Budget, role: Role, operation: str = REMOVE) -> Variant:
         return planned_variant(self.layout, self.scores[name], budget, self.protect, role, operation)
 
     def _fit(self, variants: Sequence[Variant]) -> None:

@@ -10,7 +10,7 @@ from gatenorm.cli import readers
 from gatenorm.cli.checks import no_empty_separator
 from gatenorm.cli.declaration import panel
 from gatenorm.cli.options import common
-from gatenorm.records.numbers import Amount, Count, Window
+from gatenorm.records.numbers import Amount, Window
 
 gates = panel("Gates and search")
 # Their headings follow from the sections of the configuration that they set.
@@ -35,9 +35,11 @@ _DOCUMENTS = "Split --data texts into documents at SEP"
 Documents = Annotated[str | None, sets("--documents SEP", _DOCUMENTS, key="evaluation.texts", check=no_empty_separator)]
 _WINDOW = "Longest input of --data texts, in tokens"
 TextWindow = Annotated[Window | None, sets("--window", _WINDOW, key="evaluation.texts")]
-_LIMIT = "Use only the first N windows, documents or items of every evaluation"
+_LIMIT = (
+    "Use only the first N windows, documents or items of every evaluation; NAME=N,NAME=N: of some (text, refusal, ...)"
+)
 _LIMITED = " ".join(f"evaluation.{key}" for key in LIMITS)
-Limit = Annotated[Count | None, sets("--limit", _LIMIT, key=_LIMITED)]
+Limit = Annotated[readers.Limits | None, sets("--limit N", _LIMIT, key=_LIMITED)]
 _ZEROSHOT = "Directory with the zero-shot tasks' files"
 Zeroshot = Annotated[str | None, sets("--zeroshot DIR|hub", _ZEROSHOT, key="evaluation.zeroshot")]
 _DOMAIN = "Prompts or text of your own workload"
@@ -51,7 +53,7 @@ _REPLACE = "Operations in place of attention, one candidate each: remove (nothin
 
 
 def _operations() -> str:
-    from gatenorm.audit.plan.variants import OPERATIONS
+    from gatenorm.audit.plan.budgets import OPERATIONS
 
     return ",".join(OPERATIONS)
 

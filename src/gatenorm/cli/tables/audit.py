@@ -7,6 +7,7 @@ from rich.table import Table
 
 from gatenorm.audit.output.output import AUDIT_FILE
 from gatenorm.cli import console
+from gatenorm.cli.audit_options import remedy
 from gatenorm.cli.table_layout import fits
 from gatenorm.cli.tables import table
 from gatenorm.records.audit import (
@@ -39,7 +40,7 @@ def show(audit: Audit, directory: Path, named: Callable[[str], str]) -> None:
     if legend:
         console.say(f"marks: {', '.join(legend)}")
     console.say_each("warning", (warning.message for warning in audit.warnings))
-    gaps = (f"{gap.what} ({'; '.join(filter(None, (gap.why, gap.remedy(named))))})" for gap in audit.not_examined)
+    gaps = (f"{gap.what} ({'; '.join(filter(None, (gap.why, remedy(gap, named))))})" for gap in audit.not_examined)
     console.say_each("not examined", gaps)
     console.say("")
     said = audit.verdict

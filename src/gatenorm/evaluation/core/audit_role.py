@@ -27,7 +27,7 @@ class AuditRole:
     """
 
     key: str = ""
-    values: str = "true"
+    values: str = "on"
     words: tuple[str, ...] = ()
     off: str = ""
     limit: str = ""

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.likelihood import greedy
+from gatenorm.evaluation.core.runner import check_same_tokenizer
 from gatenorm.evaluation.statistics.paired_statistics import mean_with_error, t_quantile
 from gatenorm.models.batches import memory_for
 from gatenorm.models.forward import not_finite
@@ -58,11 +58,7 @@ def measure_workload(
         EvaluationError: different vocabularies, or logits that are not finite.
     """
     began = time.perf_counter()
-    if model.vocabulary != baseline.vocabulary or model.tokenizer.get_vocab() != baseline.tokenizer.get_vocab():
-        raise EvaluationError(
-            "tokenizers-differ",
-            f"{model.name} and {baseline.name} have different tokenizers: their distributions cannot be compared",
-        )
+    check_same_tokenizer(model, baseline)
     prompts = [item.prompt for item in items]
     limits = [new_tokens if s.context is None else s.context - max(map(len, prompts)) for s in (model, baseline)]
     count = max(1, min(new_tokens, *limits))
@@ -82,8 +78,6 @@ def measure_workload(
     given = [r for r in records if r.nll is not None]
     perplexities = [_perplexity(given, name) if given else None for name in ("nll", "baseline_nll")]
     return Workload(
-        baseline=baseline.identity,
-        baseline_edits=baseline.edits,
         count=len(records),
         positions=positions,
         kl=_divergence(records),

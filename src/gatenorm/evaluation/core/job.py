@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gatenorm.engines import engines_that
 from gatenorm.models.architecture import Work
 from gatenorm.progress import Progress
-from gatenorm.records.evidence import Evidence
+from gatenorm.records.evidence import Evidence, PairedEvidence
 
 if TYPE_CHECKING:
     from gatenorm.models.model import Model
@@ -52,7 +52,7 @@ class Job:
     unit: str
     key: Mapping[str, object]
     run: Callable[[Model, Progress | None], Evidence] | None = None
-    compare: Callable[[Model, Model, Progress | None], Evidence] | None = None
+    compare: Callable[[Model, Model, Progress | None], PairedEvidence] | None = None
     packages: tuple[str, ...] = field(default=())
     engines: tuple[str, ...] = ("transformers",)
     passes: Mapping[Work, float] = field(default_factory=dict)

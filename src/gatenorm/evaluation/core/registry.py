@@ -126,8 +126,9 @@ def prepare(
             raise EvaluationError("baseline-missing", "is missing", field="baseline", expected=expected)
         own = replace(request or TaskOptions(), data=owned.get(task.name), argument=argument)
         prepared = task.prepare(own)
-        for job in prepared if isinstance(prepared, list) else [prepared]:
+        check_kind(f"what {task.name} prepares", prepared, list)
+        for job in prepared:
             check_kind(f"what {task.name} prepares", job, Job)
-            jobs.append(job)
+        jobs += prepared
     # Retrieval brings loss by position along: asked for twice, it is measured once.
     return list({(job.kind, str(sorted(job.key.items()))): job for job in jobs}.values())

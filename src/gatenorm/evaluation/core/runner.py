@@ -16,7 +16,7 @@ from gatenorm.extensions import check_kind
 from gatenorm.models.model import TRANSFORMERS, Model
 from gatenorm.progress import Bars, Progress, no_bars
 from gatenorm.records import to_json
-from gatenorm.records.evidence import Evidence, Measurements
+from gatenorm.records.evidence import Evidence, Measurements, PairedEvidence
 from gatenorm.results import Fingerprint, ResultStore, versions
 
 _TOKENIZER = "tokenizer.json"
@@ -24,10 +24,11 @@ _TOKENIZER = "tokenizer.json"
 
 @dataclass(frozen=True)
 class Finished:
-    """A record, and whether it came out of the cache."""
+    """A record, whether it came out of the cache, and the job that measured it; averages and changes have none."""
 
     evidence: Evidence
     cached: bool = False
+    job: Job | None = None
 
 
 def run(
@@ -46,7 +47,7 @@ def run(
     Args:
         cache: where results are kept and looked up; ``None`` measures everything.
         bars: opens a progress bar for each job.
-        finished: called with each record as soon as it is there.
+        finished: called with each :class:`Finished` as soon as it is there.
 
     Raises:
         EvaluationError, CheckpointError: as loading and the tasks.
@@ -106,8 +107,8 @@ class _Run:
         measure = job.compare
         return self._measured(job, [model, baseline], lambda progress: measure(model, baseline, progress))
 
-    def add(self, evidence: Evidence, cached: bool = False) -> Evidence:
-        record = Finished(evidence, cached)
+    def add(self, evidence: Evidence, cached: bool = False, job: Job | None = None) -> Evidence:
+        record = Finished(evidence, cached, job)
         self.records.append(record)
         if self._finished:
             self._finished(record)
@@ -115,25 +116,27 @@ class _Run:
 
     def _measured(self, job: Job, models: Sequence[Model], measure: Callable[[Progress], Evidence]) -> Evidence:
         model = models[0]
-        used = versions((*job.packages, *engine_named(model.engine).distributions))
-        fingerprint = self._fingerprint(job, models)
+        packages = (*job.packages, *engine_named(model.engine).distributions)
+        fingerprint = self._fingerprint(job, models, packages)
         kept = self._cache.get(fingerprint, Measurements) if self._cache and fingerprint else None
         if kept:
             # The same content may lie in a folder of another name today.
             named = {"baseline": models[1].identity} if len(models) > 1 else {}
-            return self.add(msgspec.structs.replace(kept[0], model=model.identity, **named), cached=True)
+            return self.add(msgspec.structs.replace(kept[0], model=model.identity, **named), cached=True, job=job)
         with self._bars(f"{job.title}: {model.name}", job.unit) as progress:
             measured = measure(progress)
-        check_kind(f"what {job.kind} measures", measured, Evidence)
+        check_kind(f"what {job.kind} measures", measured, PairedEvidence if len(models) > 1 else Evidence)
         for one in models:
             one.check_unchanged()
-        evidence = msgspec.structs.replace(measured, model=model.identity, edits=model.edits, versions=used)
+        whose = {"model": model.identity, "edits": model.edits}
+        whose |= {"baseline": models[1].identity, "baseline_edits": models[1].edits} if len(models) > 1 else {}
+        evidence = msgspec.structs.replace(measured, versions=versions(packages), **whose)
         if self._cache and fingerprint:
             with suppress(OutputError):  # a cache that cannot be written to is as good as none
                 self._cache.put(fingerprint, Measurements((evidence,)))
-        return self.add(evidence)
+        return self.add(evidence, job=job)
 
-    def _fingerprint(self, job: Job, models: Sequence[Model]) -> Fingerprint | None:
+    def _fingerprint(self, job: Job, models: Sequence[Model], packages: Sequence[str]) -> Fingerprint | None:
         contents = [self._content(model) for model in models]
         if None in contents:
             return None
@@ -143,7 +146,7 @@ class _Run:
             "job": dict(job.key),
             "hardware": [[m.device, m.computes_in, m.context, m.engine, to_json(m.edits)] for m in models],
         }
-        return Fingerprint.of(protocol, weights, (*job.packages, *engine_named(models[0].engine).distributions))
+        return Fingerprint.of(protocol, weights, packages)
 
     def _content(self, model: Model) -> str | None:
         if self._cache is None or model.layout is None:
@@ -162,9 +165,9 @@ def check_same_tokenizer(model: Model, baseline: Model) -> None:
     """
     stores = [one.layout.checkpoint for one in (model, baseline) if one.layout is not None]
     contents = [store.read(_TOKENIZER) for store in stores if _TOKENIZER in store.companions]
-    if len(contents) == 2 and contents[0] == contents[1]:
-        return
-    if model.tokenizer.get_vocab() != baseline.tokenizer.get_vocab():
+    same = len(contents) == 2 and contents[0] == contents[1]
+    same = same or model.tokenizer.get_vocab() == baseline.tokenizer.get_vocab()
+    if model.vocabulary != baseline.vocabulary or not same:
         raise EvaluationError(
             "tokenizers-differ",
             f"{model.name} and {baseline.name} have different tokenizers: their distributions cannot be compared",

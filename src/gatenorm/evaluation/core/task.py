@@ -5,18 +5,19 @@ from dataclasses import dataclass, field
 
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job, TaskOptions
-from gatenorm.records.audit import QUALITY
+from gatenorm.records.audit import QUALITY, Aspect
 
 
 @dataclass(frozen=True)
 class Metric:
     """The number of a record by which an audit judges a model, and the gate that this makes.
 
-    It is judged by how much it got worse, of an evaluation that compares by the number itself. Records are found by the
-    evaluation's name, which is the noun of their tag: ``package/NAME/1``.
+    If the evaluation compares two models, the limit is held against the number itself; otherwise against how much worse
+    the number became. Records are found by the evaluation's name, which is the noun of their tag: ``package/NAME/1``.
 
     Attributes:
-        name: of the number, as ``numbers()`` of the record calls it.
+        name: of the number, as ``numbers()`` of the record calls it. The evaluations in
+            :data:`gatenorm.audit.judge.metrics.FINDERS` are judged by more than one number: there it is not read.
         unit: of the gate's value: ``%``, ``points``, ``nats``.
         more_is_better: whether a larger number is better.
         gate: the gate's name; without one, the evaluation's.
@@ -32,7 +33,7 @@ class Metric:
     gate: str = ""
     limit: float | None = None
     reason: str = "the limit that was asked for; the package of this evaluation sets none"
-    aspect: str = QUALITY
+    aspect: Aspect = QUALITY
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 WIKITEXT2, GENERIC = "wikitext2", "generic"
-# Of a separator's place: every row of a structured file is a document.
+# Given as the separator of documents: every row of a structured file is one.
 ROWS = "rows"
 LINES = (".jsonl", ".ndjson")
 PARQUET = (".parquet",)
@@ -52,6 +52,13 @@ def data_error(code: str, problem: str, given: object = None, **more: Any) -> Ev
     return EvaluationError(code, problem, field="data", given=given, **more)
 
 
+def source_path(source: str) -> Path | None:
+    """The file that a text comes from; ``None`` where it is packaged, or fetched from the hub."""
+    if source in (WIKITEXT2, GENERIC):
+        return None
+    return Path(source.removeprefix(f"{WIKITEXT2}=")).expanduser()
+
+
 def read_text(source: str, field: str = "text") -> Text:
     """The text that ``--data`` names.
 
@@ -64,13 +71,12 @@ def read_text(source: str, field: str = "text") -> Text:
         EvaluationError: no such file, not UTF-8, empty, or rows without that field.
         MissingExtraError: ``wikitext2`` without a file, or a parquet file, needs ``datasets``.
     """
-    if source == WIKITEXT2:
-        return _wikitext2_from_hub()
     if source == GENERIC:
         how = f"packaged public-domain text, behind the first {FRONT:,} characters of each document"
         return Text(GENERIC, evaluation_text(), mixture_sha256(), how)
-    joined = source.startswith(WIKITEXT2 + "=")
-    path = Path(source.removeprefix(WIKITEXT2 + "=") if joined else source).expanduser()
+    joined, path = source.startswith(WIKITEXT2 + "="), source_path(source)
+    if path is None:
+        return _wikitext2_from_hub()
     raw = read_bytes(source, path)
     digest = hashlib.sha256(raw).hexdigest()
     if not joined and path.suffix.lower() in (*LINES, *PARQUET):

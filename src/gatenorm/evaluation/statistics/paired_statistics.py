@@ -107,6 +107,16 @@ def mean_figure(values: Sequence[float]) -> Figure:
     return Figure(value=mean, stderr=error if len(values) > 1 else None)
 
 
+def mean_change(changes: Sequence[Change], items: int) -> Change:
+    """The mean of several differences, whose intervals are combined as those of independent items."""
+    mean = math.fsum(c.difference for c in changes) / len(changes)
+    halves = [(c.high - c.low) / 2 for c in changes if c.low is not None and c.high is not None]
+    if len(halves) < len(changes):
+        return Change(difference=mean, items=items)
+    half = math.sqrt(math.fsum(h * h for h in halves)) / len(changes)
+    return Change(difference=mean, items=items, low=mean - half, high=mean + half)
+
+
 def compare(baseline: Evidence, model: Evidence) -> Comparison | None:
     """What changed between two records of the same task, or ``None`` where their items cannot be paired.
 

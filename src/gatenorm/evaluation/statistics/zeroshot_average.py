@@ -4,10 +4,9 @@ import hashlib
 import math
 from collections.abc import Sequence
 
-from gatenorm.evaluation.statistics.paired_statistics import INTERVAL
+from gatenorm.evaluation.statistics.paired_statistics import INTERVAL, mean_change
 from gatenorm.records.evidence import (
     AverageProtocol,
-    Change,
     Comparison,
     Data,
     Evidence,
@@ -78,18 +77,9 @@ def average_difference(changes: Sequence[Comparison], average: ZeroShotAverage) 
         baseline_edits=own[0].baseline_edits,
         interval=INTERVAL,
         changes={
-            "average": _mean_change([c.changes[entering[c.name]] for c in own], average.count),
-            "average_acc": _mean_change([c.changes["acc"] for c in own], average.count),
+            "average": mean_change([c.changes[entering[c.name]] for c in own], average.count),
+            "average_acc": mean_change([c.changes["acc"] for c in own], average.count),
         },
         data=average.data,
         versions=average.versions,
     )
-
-
-def _mean_change(changes: Sequence[Change], items: int) -> Change:
-    mean = math.fsum(c.difference for c in changes) / len(changes)
-    halves = [(c.high - c.low) / 2 for c in changes if c.low is not None and c.high is not None]
-    if len(halves) < len(changes):
-        return Change(difference=mean, items=items)
-    half = math.sqrt(math.fsum(h * h for h in halves)) / len(changes)
-    return Change(difference=mean, items=items, low=mean - half, high=mean + half)

@@ -292,7 +292,7 @@ EVALUATION = Task(
         options=("refusal_rule", "new_tokens"),
         called="refusals",
         lacking="refusal",
-        step=StepName.SAFETY,
+        step=StepName.REFUSAL_AND_RETRIEVAL,
     ),
     last_logits=True,
     place=3,

@@ -250,7 +250,7 @@ def _source() -> str:
 
 
 EVALUATION = Task(
-    "facts planted far back; loss by position",
+    "facts planted far back, and loss by position",
     prepare,
     data="text",
     metric=Metric(
@@ -268,7 +268,7 @@ EVALUATION = Task(
         quick=1,
         called="retrieval over distances",
         lacking="retrieval over long distances",
-        step=StepName.SAFETY,
+        step=StepName.REFUSAL_AND_RETRIEVAL,
     ),
     last_logits=True,
     place=4,

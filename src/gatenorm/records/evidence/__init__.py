@@ -14,6 +14,7 @@ from gatenorm.records.evidence.base import (
     Evidence as Evidence,
     Figure as Figure,
     Item as Item,
+    PairedEvidence as PairedEvidence,
     Protocol as Protocol,
     kind_of as kind_of,
     of_type as of_type,
@@ -108,8 +109,8 @@ class Measurements(tuple[Evidence, ...]):
 def evidence_from_json(data: Any) -> Evidence:
     """The record in plain data, of whatever kind its schema names.
 
-    Kinds are the subclasses of :class:`Evidence`; those of evaluations that other packages add are imported when one of
-    them may be meant.
+    Kinds are the subclasses of :class:`Evidence`. If none of those known so far is meant, the evaluations of other
+    packages are imported.
 
     Raises:
         RecordError: no such kind, or as :func:`from_json`.

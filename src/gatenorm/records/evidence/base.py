@@ -106,13 +106,13 @@ class Evidence(Record, frozen=True, kw_only=True):
                 "model": self.model.name,
                 "measured": self.kind,
                 "task": self.task,
-                "data": self.read,
+                "data": self.data_name,
                 "figure": name,
                 "value": value,
             }
 
     @property
-    def read(self) -> str:
+    def data_name(self) -> str:
         """What the model read, for tables."""
         return self.data.name
 
@@ -130,6 +130,17 @@ class Evidence(Record, frozen=True, kw_only=True):
             return False
         mine, theirs = ((e.task, e.data.sha256 or e.data.name) for e in (self, other))
         return mine == theirs
+
+
+class PairedEvidence(Evidence, frozen=True, kw_only=True):
+    """One measurement of a model beside its ``baseline``: the record is itself the comparison.
+
+    ``baseline_edits`` are those of the baseline, as ``edits`` are those of the model.
+    """
+
+    comparable: ClassVar[bool] = False
+    baseline: ModelIdentity = ModelIdentity(name="", model_type="", layers=0, config_sha256="", files={})
+    baseline_edits: Edits = Edits()
 
 
 def kind_of(kind: type[Evidence]) -> str:

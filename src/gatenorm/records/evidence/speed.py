@@ -83,7 +83,7 @@ class SpeedProtocol(Protocol, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.prompt_tokens:,} x {self.batch}"
 
     @property
-    def read(self) -> str:
+    def data_name(self) -> str:
         """For spreadsheets: ``2048 tokens, batch 1``."""
         return f"{self.prompt_tokens} tokens, batch {self.batch}"
 
@@ -130,8 +130,8 @@ class Speed(Evidence, frozen=True, kw_only=True, tag="gatenorm/speed/1"):
     attention_shares: tuple[Shares, ...] = ()
 
     @property
-    def read(self) -> str:
-        return self.protocol.read
+    def data_name(self) -> str:
+        return self.protocol.data_name
 
     @property
     def measured(self) -> bool:
@@ -209,8 +209,8 @@ class Profile(Evidence, frozen=True, kw_only=True, tag="gatenorm/profile/1"):
     skipped: str | None = None
 
     @property
-    def read(self) -> str:
-        return self.protocol.read
+    def data_name(self) -> str:
+        return self.protocol.data_name
 
     def phases(self) -> dict[str, ProfiledPhase]:
         """Prefill and decode by name, as far as they were measured."""

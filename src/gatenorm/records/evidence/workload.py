@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-from gatenorm.records.edit import Edits
-from gatenorm.records.evidence.base import Evidence, Figure, Protocol
-from gatenorm.records.identity import ModelIdentity
+from gatenorm.records.evidence.base import Figure, PairedEvidence, Protocol
 from gatenorm.records.serialization import Value
 
 
@@ -34,12 +32,10 @@ class WorkloadProtocol(Protocol, frozen=True, kw_only=True, omit_defaults=True):
     text: str = ""
 
 
-class Workload(Evidence, frozen=True, kw_only=True, tag="gatenorm/domain/1"):
+class Workload(PairedEvidence, frozen=True, kw_only=True, tag="gatenorm/domain/1"):
     """Divergence ``kl`` in nats, and shares of equal choices; perplexities are those of the references, if any."""
 
     protocol: WorkloadProtocol
-    baseline: ModelIdentity
-    baseline_edits: Edits
     count: int
     positions: int
     kl: Figure

@@ -1,21 +1,20 @@
 """The whole report as blocks, whatever the format."""
 
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, QUALITY, SAFETY, SPEED, Audit
+from gatenorm.records.audit import FAILS, QUALITY, SAFETY, SPEED, Audit
 from gatenorm.report.page import audit_view, gates, long_range, quality, ranking, sources, speed, verdict
-from gatenorm.report.page.blocks import BAD, GOOD, OPEN, Report
-from gatenorm.report.page.wording import minute
+from gatenorm.report.page.blocks import Report
+from gatenorm.report.page.wording import minute, tone
 
 
 def report(audit: Audit) -> Report:
     """An audit as a report: the verdict and the table of variants, then what they rest on."""
-    outcome, tone = _outcome(audit)
     return Report(
         title="Audit of attention sublayers",
         model=audit.model.name,
         when=minute(audit.provenance.ended or audit.provenance.began),
         verdict=audit.verdict,
-        tone=tone,
-        badge=outcome,
+        tone=tone(audit.verdict.outcome),
+        badge=_badge(audit),
         picture=verdict.picture(audit),
         unexamined=", ".join(gap.what for gap in audit.not_examined),
         counts=verdict.counts(audit),
@@ -45,11 +44,8 @@ def report(audit: Audit) -> Report:
     )
 
 
-def _outcome(audit: Audit) -> tuple[str, str]:
+def _badge(audit: Audit) -> str:
     variant = audit_view.chosen(audit)
-    if variant is not None and variant.outcome == PASSES:
-        return f"{audit_view.title(variant)} {PASSES}", GOOD
-    own = audit_view.candidates(audit)
-    if own and all(v.outcome == FAILS for v in own):
-        return "no variant passes", BAD
-    return INCONCLUSIVE, OPEN
+    if variant is not None:
+        return f"{audit_view.title(variant)} {audit.verdict.outcome}"
+    return "no variant passes" if audit.verdict.outcome == FAILS else audit.verdict.outcome

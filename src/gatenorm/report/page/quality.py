@@ -12,8 +12,8 @@ from gatenorm.report.figures.series import Band, Point, Series
 from gatenorm.report.page import audit_view
 from gatenorm.report.page.audit_view import findings, title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Details, Heading, Row, Section, Table, Text, numeric
-from gatenorm.report.page.changes import changes_chart
-from gatenorm.report.page.wording import NONE, fixed, number, percent, span, times
+from gatenorm.report.page.changes import changes_chart, points
+from gatenorm.report.page.wording import NONE, number, percent, span, times
 from gatenorm.surgery.operation import participles
 
 # The table of replies that changed between refusal and answer, as a place in the page.
@@ -144,7 +144,7 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
                     numeric("After"): number(change.after),
                     numeric("Rise", "%"): percent(change.difference, 2, sign=True),
                     numeric("95% interval of the rise"): ends or NONE,
-                    numeric("Tokens"): f"{change.items:,}",
+                    numeric("Tokens"): f"{change.tokens:,}",
                 }
             )
     return Chart(
@@ -177,16 +177,16 @@ def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Bloc
     rows: list[Row] = []
     for variant, changes in asked:
         for c in changes:
-            turned = NONE if c.won is None else f"{(c.won or 0) + (c.lost or 0)} of {c.items}"
-            ends = span(c.low, c.high, lambda v: fixed(100 * v, 1, sign=True))
+            turned = NONE if c.won is None else f"{c.won} / {c.lost} of {c.items}"
+            ends = span(c.low, c.high, points)
             rows.append(
                 {
                     "Variant": Cell(variant.name, tags=audit_view.tags(variant)),
                     "What": REFUSAL_METRICS.get(c.name, c.name),
                     numeric("Before", "%"): percent(c.before),
                     numeric("After", "%"): percent(c.after),
-                    numeric("Change", "points"): Cell(fixed(100 * c.difference, 1, sign=True), note=ends),
-                    numeric("Flipped", "items"): turned,
+                    numeric("Change", "points"): Cell(points(c.difference), note=ends),
+                    numeric("Turned right / wrong", "items"): turned,
                 }
             )
     blocks: list[Block] = [Table.of_rows("Refusals before and after", rows)]

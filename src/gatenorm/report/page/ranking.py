@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from gatenorm.analysis.agreement import BUDGETS, by_layer, label, removed_from
+from gatenorm.findings import perplexities
 from gatenorm.records import ATTENTION, Scores, spans
-from gatenorm.records.audit import Audit, AuditedVariant
+from gatenorm.records.audit import CANDIDATE, PRUNED, Audit, AuditedVariant
 from gatenorm.records.numbers import duration
 from gatenorm.records.rankings import Agreement
 from gatenorm.report.figures.rankings import (
@@ -13,10 +14,9 @@ from gatenorm.report.figures.rankings import (
     scores_figure,
     selection_figure,
 )
-from gatenorm.report.page.audit_view import candidates, chosen, comparisons, title, verb
+from gatenorm.report.page.audit_view import candidates, chosen, comparisons, findings, title, verb
 from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Details, Row, Section, Table, Text, numeric
-from gatenorm.report.page.verdict import rankings_table
-from gatenorm.report.page.wording import fixed, number, size
+from gatenorm.report.page.wording import NONE, fixed, number, percent, size
 from gatenorm.surgery.operation import participles
 from gatenorm.surgery.planning import count_for_share
 
@@ -123,6 +123,30 @@ def _matrix(audit: Audit) -> Chart:
         figure=removed_figure(layers, {title(v): _fates(v) for v in own}),
         table=_layers(audit, own),
     )
+
+
+def rankings_table(audit: Audit) -> Table | None:
+    """Perplexity by ranking and number of sublayers: the candidates and the baselines they have to beat."""
+    if not comparisons(audit):
+        return None
+    everyone = [*candidates(audit), *comparisons(audit)]
+    pruned = [v for v in everyone if v.state == PRUNED and not v.plan.replaces and perplexities(findings(audit, v))]
+    counts = sorted({len(v.plan.added.attention) for v in pruned})
+    rows = []
+    for criterion in dict.fromkeys(v.criterion for v in pruned):
+        own = {len(v.plan.added.attention): v for v in reversed(pruned) if v.criterion == criterion}
+        role = "candidate" if any(v.role == CANDIDATE for v in own.values()) else "for comparison"
+        rows.append((Cell(criterion, note=role), *(_removed(audit, own.get(n)) for n in counts)))
+    caption = "Perplexity with the layers removed that each ranking would choose"
+    return Table.of(caption, ["Ranking", *(numeric(f"{n} removed", "perplexity") for n in counts)], rows)
+
+
+def _removed(audit: Audit, variant: AuditedVariant | None) -> Cell:
+    if variant is None:
+        return Cell(NONE)
+    first, *more = perplexities(findings(audit, variant))
+    rise = percent(first.difference, 1, sign=True) + (f" on {first.name}" if more else "")
+    return Cell(number(first.after), note=f"{rise}; {spans(variant.plan.added.attention)}")
 
 
 def _layers(audit: Audit, own: Sequence[AuditedVariant]) -> Table:

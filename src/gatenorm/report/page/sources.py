@@ -66,7 +66,7 @@ def _protocols(records: tuple[Evidence, ...]) -> list[Block]:
     for record in records:
         leave = ("task", "asks", "baseline", "label", "order", "prompt_tokens", "distance", "mean_tokens")
         own = facts(record.facts(), leave)
-        data = {f"data {words(k)}": v for k, v in to_json(record.data).items() if k in ("split", "seed", "from")}
+        data = {f"data {words(k)}": v for k, v in to_json(record.data).items() if k in ("split", "seed")}
         groups.setdefault((record.kind, (*own, *facts(data))), []).append(record.task or record.kind)
     return [
         Details(f"Protocol of {kind}{_names(names, kind)}", (Facts(own),))
@@ -106,6 +106,10 @@ def workflow(audit: Audit) -> Section:
         blocks.append(Heading("Commands that repeat the figures"))
     for command, names in commands.items():
         blocks += [Text(f"{', '.join(names).capitalize()}:"), Code(command)]
+    evaluations = audit.provenance.commands
+    if evaluations:
+        each = [block for one in evaluations for block in (Text(f"{one.what}:"), Code(one.command))]
+        blocks.append(Details(f"Every evaluation of every candidate: {len(evaluations)} commands", tuple(each)))
     return Section("workflow", "Steps and commands", tuple(blocks))
 
 
@@ -128,7 +132,12 @@ def provenance(audit: Audit) -> Section:
         Facts(identity),
         Table.of_rows("Weight files", files),
         Heading("Run"),
-        Facts((*((("gatenorm", audit.version),) if audit.version else ()), *facts(to_json(audit.provenance)))),
+        Facts(
+            (
+                *((("gatenorm", audit.version),) if audit.version else ()),
+                *facts(to_json(audit.provenance), leave=("commands",)),
+            )
+        ),
     ]
     rankings = [
         (s.criterion, f"{said}; {duration(s.seconds)}")

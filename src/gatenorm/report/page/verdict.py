@@ -3,12 +3,10 @@
 from gatenorm.findings import Change, average, perplexities, pooled, refusals, retrieval, turned
 from gatenorm.records import spans
 from gatenorm.records.audit import (
-    BY_CHANCE,
     CANDIDATE,
     FAILS,
     INCONCLUSIVE,
     PASSES,
-    PRUNED,
     QUALITY,
     Audit,
     AuditedVariant,
@@ -34,7 +32,8 @@ from gatenorm.report.page.blocks import (
     Text,
     numeric,
 )
-from gatenorm.report.page.wording import NONE, facts, fixed, number, percent, size, times, tone
+from gatenorm.report.page.changes import points
+from gatenorm.report.page.wording import NONE, facts, number, percent, size, times, tone
 from gatenorm.surgery.operation import participles
 
 _LIMITS = (
@@ -112,7 +111,7 @@ def picture(audit: Audit) -> Chart | None:
 
 
 def _tells(gate: GateResult) -> bool:
-    return gate.aspect == QUALITY and gate.value is not None and not gate.detail.startswith(BY_CHANCE)
+    return gate.aspect == QUALITY and gate.value is not None and not gate.by_chance
 
 
 def variants_table(audit: Audit) -> Table:
@@ -122,31 +121,6 @@ def variants_table(audit: Audit) -> Table:
     money = "" if _priced(audit) else "; no price was given, so no cost"
     rows = [_row(audit, v) for v in audit_view.candidates(audit)]
     return Table.of_rows(f"The variants against the unpruned model{where}{money}", rows, wide=True)
-
-
-def rankings_table(audit: Audit) -> Table | None:
-    """Perplexity by ranking and number of sublayers: the candidates and the baselines they have to beat."""
-    if not audit_view.comparisons(audit):
-        return None
-    everyone = [*audit_view.candidates(audit), *audit_view.comparisons(audit)]
-    pruned = [
-        v for v in everyone if v.state == PRUNED and not v.plan.replaces and perplexities(audit_view.findings(audit, v))
-    ]
-    counts = sorted({len(v.plan.added.attention) for v in pruned})
-    rows = []
-    for criterion in dict.fromkeys(v.criterion for v in pruned):
-        own = {len(v.plan.added.attention): v for v in reversed(pruned) if v.criterion == criterion}
-        role = "candidate" if any(v.role == CANDIDATE for v in own.values()) else "for comparison"
-        rows.append((Cell(criterion, note=role), *(_removed(audit, own.get(n)) for n in counts)))
-    caption = "Perplexity with the layers removed that each ranking would choose"
-    return Table.of(caption, ["Ranking", *(numeric(f"{n} removed", "perplexity") for n in counts)], rows)
-
-
-def _removed(audit: Audit, variant: AuditedVariant | None) -> Cell:
-    if variant is None:
-        return _BLANK
-    cell = _perplexity(audit, variant)
-    return Cell(cell.text.rpartition(" → ")[2], note=f"{cell.note}; {spans(variant.plan.added.attention)}")
 
 
 def _row(audit: Audit, variant: AuditedVariant) -> Row:
@@ -161,7 +135,7 @@ def _row(audit: Audit, variant: AuditedVariant) -> Row:
         numeric("Perplexity", "before → after"): _perplexity(audit, variant),
         numeric("Tasks", "points"): _points(average(beside)),
         numeric("Retrieval", "points"): _points(pooled(retrieval(beside), "forms")),
-        numeric("Refusals flipped", "items, either way"): _flips(refusals(beside)),
+        numeric("Refusal flips", "items turned wrong"): _flips(refusals(beside)),
         numeric("Prefill", "× (ideal)"): _speed(speed, "prefill"),
         numeric("Decode", "× (ideal)"): _speed(speed, "decode"),
         numeric("Cache saved", "%"): Cell(percent(saved, 0)) if saved is not None else _BLANK,
@@ -203,12 +177,15 @@ def _points(change: Change | None) -> Cell:
         return _BLANK
     # Where there is little room, the line breaks behind the arrow.
     both = f"{percent(change.before)}\u00a0→ {percent(change.after)}"
-    return Cell(fixed(100 * change.difference, 1, sign=True), note=both)
+    return Cell(points(change.difference), note=both)
 
 
 def _flips(changes: list[Change]) -> Cell:
-    flips = turned(changes)
-    return _BLANK if flips is None else Cell(str(flips[0]), note=f"of {flips[1]}")
+    compared = turned(changes)
+    if compared is None:
+        return _BLANK
+    won, lost, items = compared
+    return Cell(str(lost), note=f"of {items}; {won} turned right")
 
 
 def _speed(speed: Speed | None, name: str) -> Cell:

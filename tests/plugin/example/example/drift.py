@@ -8,10 +8,10 @@ from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
-from gatenorm.records.evidence import Evidence
+from gatenorm.records.evidence import PairedEvidence
 
 
-class Drift(Evidence, frozen=True, kw_only=True, tag="example/drift/1"):
+class Drift(PairedEvidence, frozen=True, kw_only=True, tag="example/drift/1"):
     """``edits`` that only one of two models has, for each layer."""
 
     drift: float

@@ -1,21 +1,19 @@
-"""The variants of an audit: how many sublayers each loses, by which ranking, and what was measured of it so far."""
+"""The budgets of an audit: how many sublayers a variant loses, and what takes their place."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from gatenorm.analysis.agreement import label
 from gatenorm.analysis.comparison import PRACTICAL
 from gatenorm.audit.plan.config import Budgets
-from gatenorm.audit.plan.rankings import in_file_names
 from gatenorm.errors import PlanError
 from gatenorm.families import Layout
 from gatenorm.models.named import language_of
-from gatenorm.records import ATTENTION, REMOVE, Edits, Evidence, Plan, Scores
-from gatenorm.records.audit import CANDIDATE, PRUNED, NotExamined, Setting, StepName
+from gatenorm.records import ATTENTION, REMOVE
+from gatenorm.records.audit import NotExamined, Setting, StepName
 from gatenorm.speed.predict.targets import Target, smallest_removal
 from gatenorm.surgery.folding import check_foldable
 from gatenorm.surgery.operation import check_operation, operation_named
-from gatenorm.surgery.planning import check_count, count_for_share, plan_by_scores
+from gatenorm.surgery.planning import check_count, count_for_share
 
 # Up to which share a budget has which name; beyond the last it is a fine-tuning project.
 _NAMES = ((0.15, "conservative"), (0.3, "practical"), (0.5, "aggressive"))
@@ -128,45 +126,3 @@ def with_operations(
 def decision_count(counts: list[int], present: int) -> int:
     """The budget at which rankings are judged: the one nearest to 20%, the smaller of two."""
     return min(counts, key=lambda count: (abs(count / present - PRACTICAL), count))
-
-
-@dataclass
-class Variant:
-    """One variant; ``records`` grows, ``rejected`` says why nothing more is measured of it."""
-
-    name: str
-    ranking: str
-    budget: Budget
-    plan: Plan
-    operation: str = REMOVE
-    role: str = CANDIDATE
-    state: str = PRUNED
-    directory: str = ""
-    records: list[Evidence] = field(default_factory=list)
-    rejected: str = ""
-
-    @property
-    def drop(self) -> tuple[int, ...]:
-        """What this variant lacks and the audited model has."""
-        return self.edits.attention
-
-    @property
-    def edits(self) -> Edits:
-        """What was done to the audited model."""
-        return self.plan.added
-
-    def share(self, layout: Layout) -> float:
-        return len(self.drop) / len(layout.removable(ATTENTION))
-
-
-def planned_variant(
-    layout: Layout, scores: Scores, budget: Budget, protect: Sequence[int], role: str, operation: str = REMOVE
-) -> Variant:
-    """The variant that a ranking gives at a budget, with an operation in the place of what it takes out.
-
-    Raises:
-        PlanError: a budget that the model does not allow.
-    """
-    name = f"{label(scores)}-{budget.count}" + (f"-{operation}" if operation != REMOVE else "")
-    plan = plan_by_scores(layout, scores, budget.count, protect, operation)
-    return Variant(in_file_names(name), label(scores), budget, plan, operation, role)
