@@ -1,17 +1,20 @@
-"""What a verdict without a recommendation says to do next."""
+"""What a verdict without a recommendation says to do next, and how a step is repeated."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gatenorm.audit.output.repro_commands import next_step
+from gatenorm.audit.output.repro_commands import next_step, of_step
 from gatenorm.audit.plan.config import Config
+from gatenorm.audit.plan.rankings import planned_rankings
 from gatenorm.audit.plan.variants import Budget
-from gatenorm.records.audit import FAILS, Judgement, Verdict
+from gatenorm.cli import main
+from gatenorm.records.audit import FAILS, Judgement, StepName, Verdict
 
 
 def work(*counts: int) -> Any:
@@ -28,3 +31,18 @@ def test_where_every_candidate_fails_a_smaller_budget_comes_next(counts: tuple[i
     found = next_step(work(*counts), said, None, "./llama")
     command = "gatenorm audit ./llama -o out --config out/state/config.json --layers"
     assert (found and found.command) == (layers and f"{command} {layers}")
+
+
+def scoring(*, runs: bool) -> list[str]:
+    """The command that repeats the scoring of a model that can be run, or not."""
+    over = work(1)
+    over.plan.rankings = planned_rankings(over.config, runs=runs)
+    return shlex.split(of_step(over, StepName.SCORE, "demo"))
+
+
+def test_one_ranking_is_repeated_by_a_command_that_takes_one():
+    """Where the model cannot be run nothing checks the one criterion, and ``compare`` refuses a single one."""
+    _, *command = scoring(runs=False)
+    assert command[0] == "score"
+    assert main(command) == 0
+    assert scoring(runs=True)[:2] == ["gatenorm", "compare"]

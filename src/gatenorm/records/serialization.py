@@ -36,13 +36,14 @@ def to_json(record: Any) -> Any:
     return _lists(msgspec.to_builtins(record, enc_hook=_encode))
 
 
-def from_json(kind: type[T], data: Any, what: str, hint: str | None = None) -> T:
+def from_json(kind: type[T], data: Any, what: str, hint: str | None = None, path: Path | None = None) -> T:
     """The record in plain data.
 
     Args:
         kind: its type, such as ``Plan``.
         what: for errors: ``a plan``.
         hint: for errors: what may have happened to it; by default, that it was edited.
+        path: for errors: the file that it was read from.
 
     Raises:
         RecordError: another schema, or a field that is missing, unknown, or of another type; ``field`` is its path.
@@ -51,8 +52,11 @@ def from_json(kind: type[T], data: Any, what: str, hint: str | None = None) -> T
     if schema is not None:
         given = data.get("schema") if isinstance(data, Mapping) else None
         if given != schema:
-            problem = f"this is not {what} that this release can read: it has schema {given!r:.60}"
-            raise RecordError("schema-unknown", problem, expected=repr(schema), hint="make it anew with this release")
+            problem, hint = f"{'this' if path is None else path} is not {what}", ""
+            if given is not None:
+                problem += f" that this release can read: it has schema {given!r:.60}"
+                hint = "make it anew with this release"
+            raise RecordError("schema-unknown", problem, expected=f"schema {schema!r}", hint=hint)
     try:
         return msgspec.convert(data, kind, strict=True, dec_hook=_decode)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -65,7 +69,7 @@ def read_record(kind: type[T], path: Path, what: str) -> T:
     Raises:
         RecordError: no such file, no JSON, or as :func:`from_json`.
     """
-    return from_json(kind, read_json(path, what), what)
+    return from_json(kind, read_json(path, what), what, path=path)
 
 
 def read_json(path: Path, what: str, most: int = SMALL) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from gatenorm.records.audit import (
     StepName,
 )
 from gatenorm.records.evidence import Data, Measurements, Perplexity, TaskEvidence, of_type
+from gatenorm.records.numbers import quantity
 from gatenorm.report.page import write_report
 from gatenorm.results.hashes import code_sha256
 
@@ -119,7 +120,7 @@ def _warnings(work: Workflow, variants: Sequence[AuditedVariant], checks: Sequen
     for variant in (*work.candidates, *work.comparisons):
         pruned = _perplexity(variant.records)
         if pruned is not None and whole is not None and variant.state == PRUNED and not variant.plan.replaces:
-            curves.setdefault(variant.ranking, {0: whole})[len(variant.drop)] = pruned
+            curves.setdefault(variant.ranking, {0: whole})[len(variant.edited_attention)] = pruned
     candidates = {variant.ranking for variant in work.candidates}
     for name, curve in curves.items():
         if name in candidates:  # that a random choice fails warns of nothing
@@ -137,7 +138,8 @@ def _disagreement(work: Workflow) -> list[Diagnostic]:
     shared = " and ".join(f"{len(w.evidence['shared'])} with {w.evidence['check']}" for w in few)
     name, count = few[0].evidence["criterion"], few[0].evidence["count"]
     message = (
-        f"of the {count} layers that {name} would remove it shares {shared}, fewer than half: it may be unreliable here"
+        f"of {quantity(count, 'layer')} that {name} would remove it shares {shared}, fewer than half: "
+        "it may be unreliable here"
     )
     return [
         *others,
