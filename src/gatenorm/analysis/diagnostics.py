@@ -11,6 +11,7 @@ import numpy as np
 from gatenorm.analysis.agreement import by_layer, label, spearman
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.records import Diagnostic, Scores, spans
+from gatenorm.records.numbers import quantity
 
 # The best split of one normal lump explains 0.64 of its variance, of a uniform one 0.75; of few layers somewhat more.
 _SHARE = 0.8
@@ -115,8 +116,8 @@ def few_shared(proxy: Scores, check: Scores, count: int, protect: Sequence[int] 
     }
     which = f" ({spans(shared)})" if shared else ""
     message = (
-        f"{label(proxy)} and {label(check)} share {len(shared)} of the {count} layers that each would remove{which}, "
-        f"fewer than half: {label(proxy)} may be unreliable for this model"
+        f"{label(proxy)} and {label(check)} share {len(shared)} of {quantity(count, 'layer')} that each would remove"
+        f"{which}, fewer than half: {label(proxy)} may be unreliable for this model"
     )
     return Diagnostic(kind=FEW_SHARED, message=message, evidence=evidence)
 
