@@ -52,11 +52,10 @@ def from_json(kind: type[T], data: Any, what: str, hint: str | None = None, path
     if schema is not None:
         given = data.get("schema") if isinstance(data, Mapping) else None
         if given != schema:
-            problem, hint = f"{'this' if path is None else path} is not {what}", ""
-            if given is not None:
-                problem += f" that this release can read: it has schema {given!r:.60}"
-                hint = "make it anew with this release"
-            raise RecordError("schema-unknown", problem, expected=f"schema {schema!r}", hint=hint)
+            subject = "this" if path is None else path
+            known, hint = (" that this release can read", "make it anew with this release") if given else ("", "")
+            problem = f"{subject} is not {what}{known}: it has schema {given!r:.60}"
+            raise RecordError("schema-unknown", problem, expected=repr(schema), hint=hint)
     try:
         return msgspec.convert(data, kind, strict=True, dec_hook=_decode)
     except (msgspec.ValidationError, RecursionError) as error:
