@@ -189,7 +189,7 @@ def random_model(directory: Path, shape: tuple[int, int, int, int, int, torch.dt
 def random_samples(count: int, length: int, vocabulary: int) -> Samples:
     draw = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, vocabulary, (count, length), generator=draw).tolist()
-    return Samples(tuple(map(tuple, tokens)), {}, None)
+    return Samples(tuple(map(tuple, tokens)))
 
 
 def environment() -> str:

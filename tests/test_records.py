@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from msgspec.structs import replace
 
 from gatenorm.errors import GatenormError, RecordError
 from gatenorm.records import (
+    BlockRecord,
     Edit,
     Edits,
     LayerScore,
     ModelIdentity,
     Plan,
+    PrunedRecord,
     Scores,
     from_json,
     read_json,
@@ -24,18 +27,27 @@ from gatenorm.records import (
     spans,
     to_json,
 )
+from gatenorm.records.calibration import CalibrationRun, CalibrationSeconds
 from gatenorm.records.evidence import (
+    ChangedItem,
+    Comparison,
     Data,
+    Diagnostic,
     Evidence,
+    FewLayersShared,
     Figure,
     Harness,
     Item,
     Perplexity,
+    RefusalItem,
+    SharedLayers,
     TaskProtocol,
     TextProtocol,
     evidence_from_json,
 )
 from gatenorm.records.scores import ERROR
+from tests.calibrations import calibration
+from tests.errors import refused
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(max_size=8)
@@ -49,6 +61,25 @@ IDENTITIES = st.builds(
     files=st.dictionaries(TEXT, st.integers(0, 2**50), max_size=3),
 )
 LAYER_SCORES = st.builds(LayerScore, st.integers(0, 99), FINITE, st.lists(FINITE, max_size=3).map(tuple))
+CALIBRATIONS = st.builds(
+    CalibrationRun,
+    source=TEXT,
+    samples=st.integers(0, 99),
+    length=st.integers(0, 99),
+    tokens=st.integers(0, 2**40),
+    seed=st.none() | st.integers(0, 99),
+    bos=st.booleans(),
+    data=st.none() | st.builds(Data, name=TEXT, sha256=TEXT),
+    text=st.none() | st.builds(TextProtocol, window=st.none() | st.integers(0, 9)),
+    called=TEXT,
+    dtype=TEXT,
+    device=TEXT,
+    layer_by_layer=st.booleans(),
+    score=TEXT,
+    path=st.lists(FINITE, max_size=3).map(tuple),
+    seconds=st.builds(CalibrationSeconds, loading=FINITE, drawing=FINITE, passes=FINITE),
+    versions=st.dictionaries(TEXT, TEXT, max_size=2),
+)
 SCORES = st.builds(
     Scores,
     model=IDENTITIES,
@@ -60,7 +91,7 @@ SCORES = st.builds(
     seed=st.none() | st.integers(0, 99),
     version=TEXT,
     kind=st.sampled_from(["attention", "mlp", "block"]),
-    calibration=st.none() | st.dictionaries(TEXT, TEXT | st.integers(), max_size=3),
+    calibration=st.none() | CALIBRATIONS,
 )
 LAYERS = st.sets(st.integers(0, 99), max_size=5).map(lambda s: tuple(sorted(s)))
 EDIT = st.builds(
@@ -216,6 +247,8 @@ def remove(layer: Any, **changes: Any) -> dict[str, Any]:
         ("scores", {"seed": "7"}),
         ("scores", {"model": None}),
         ("scores", {"ranking": [1, 0, 2]}),
+        ("scores", {"calibration": {"source": "self"}}),
+        ("scores", {"calibration": {**to_json(calibration("self")), "called": 3}}),
         ("perplexity", {"edits": [remove(0.5)]}),
         ("perplexity", {"figures": {"loss": "high"}}),
     ],
@@ -302,7 +335,7 @@ def test_a_file_that_holds_no_object_is_refused(tmp_path: Path, content: bytes) 
 def test_read_json(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(json.dumps(to_json(RECORDS["plan"][1])))
     assert read_record(Plan, tmp_path / "plan.json", "a plan") == RECORDS["plan"][1]
-    with pytest.raises(RecordError, match="there is no file"):
+    with refused("file-missing", kind=RecordError):
         read_json(tmp_path / "absent.json", "a plan")
     with pytest.raises(RecordError):
         read_json(tmp_path, "a plan")
@@ -376,3 +409,69 @@ def test_a_task_is_spoken_for_by_its_share_of_right_answers(
 
 def test_what_is_no_task_has_no_share_of_right_answers():
     assert Perplexity(perplexity=2.0, nll=0.7, tokens=3).headline == ""
+
+
+TURNED = RefusalItem(id=1, metrics={"refused": 1.0}, expect="refusal", prompt="How?", refused=True, reply="No")
+COMPARISON = Comparison(
+    model=MODEL,
+    of="refusal",
+    baseline=MODEL,
+    baseline_edits=Edits(),
+    interval="",
+    changes={},
+    items=(ChangedItem(id=1, changed=("refused",), before=TURNED, after=replace(TURNED, refused=False)),),
+)
+
+
+def test_items_that_changed_are_read_as_what_was_compared() -> None:
+    assert evidence_from_json(through_json(COMPARISON)) == COMPARISON
+    item = Item(id="a", metrics={"acc": 1.0})
+    other = replace(COMPARISON, of="perplexity", items=(ChangedItem(id="a", changed=(), before=item, after=item),))
+    assert evidence_from_json(through_json(other)) == other
+    for of, field in (("perplexity", "items[0].before.expect"), ("nonesuch", "items[0].before.expect")):
+        with refused("field-unknown", field, RecordError):
+            evidence_from_json({**through_json(COMPARISON), "of": of})
+
+
+def test_what_a_warning_rests_on_is_read_by_its_kind() -> None:
+    shared = SharedLayers(check="cosine", chosen=(1, 2), shared=())
+    evidence = FewLayersShared(criterion="gate-norm", count=2, chosen=(3, 4), limit=1.0, checks=(shared,))
+    warning = Diagnostic(message="m", evidence=evidence)
+    data = through_json(warning)
+    assert from_json(Diagnostic, data, "a warning") == warning
+    wrong = ({"kind": "clif"}, {"chek": 1}, {"checks": [{**data["evidence"]["checks"][0], "chosn": []}]})
+    for changes, field, hint in zip(
+        wrong,
+        ("evidence.kind", "evidence.chek", "evidence.checks[0].chosn"),
+        ("did you mean 'cliff'", "did you mean 'checks'", "did you mean 'chosen'"),
+        strict=True,
+    ):
+        with pytest.raises(RecordError) as error:
+            from_json(Diagnostic, {**data, "evidence": {**data["evidence"], **changes}}, "a warning")
+        assert error.value.field == field
+        assert str(error.value.hint).startswith(hint)
+
+
+def test_the_block_of_a_pruned_model_is_read_strictly() -> None:
+    block = BlockRecord(
+        path="model.layers",
+        attention=("self_attn",),
+        before=(),
+        branch=("mlp",),
+        after=(),
+        dropout=None,
+        returns="tensor",
+        mlp=("mlp",),
+        norm="input_layernorm",
+        parallel=False,
+    )
+    record = PrunedRecord(base_model_type="llama", layers=4, edits=EDITED, block=block, plan=Plan(MODEL, EDITED))
+    data = through_json(record)
+    assert from_json(PrunedRecord, data, "a record") == record
+    for changes, code, field in (
+        ({"norm": 3}, "field-wrong", "block.norm"),
+        ({"atention": ["self_attn"]}, "field-unknown", "block.atention"),
+        ({"attention": "self_attn"}, "field-wrong", "block.attention"),
+    ):
+        with refused(code, field, RecordError):
+            from_json(PrunedRecord, {**data, "block": {**data["block"], **changes}}, "a record")

@@ -69,6 +69,13 @@ class GatenormError(Exception):
         """
         self._renames.append(names)
 
+    def replace(self, words: str, others: str) -> None:
+        """Say ``others`` wherever it says ``words``: a path that is gone by now becomes the one that was asked for."""
+        for part in ("problem", "given", "expected", "hint"):
+            said = getattr(self, part)
+            if words in str(said):
+                setattr(self, part, str(said).replace(words, others))
+
     def text(self) -> str:
         """The error in one line, fields by the names of the outermost caller that renamed them."""
         subject = [self._named(self.field)] if self.field else []

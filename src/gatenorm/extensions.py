@@ -15,6 +15,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib import import_module
@@ -75,12 +76,10 @@ class Installed:
 
     Attributes:
         broken: the packages whose extensions were passed over, each with what is wrong with them.
-        described: extensions of other packages that describe a model in use: where they are wrong, ours fails.
     """
 
     def __init__(self) -> None:
         self.broken: dict[str, list[str]] = {}
-        self.described: dict[str, Extension] = {}
         self.group = cache(self._group)
 
     @cached_property
@@ -151,6 +150,28 @@ class Installed:
                         found[added.name] = replace(known, find=_raising(error))
                     raise error
         return found
+
+
+# What :func:`describing` gathers in the block that runs.
+_DESCRIBED: ContextVar[dict[str, Extension] | None] = ContextVar("described", default=None)
+
+
+@contextmanager
+def describing() -> Iterator[Mapping[str, Extension]]:
+    """Gathers the extensions that describe the models of a block, by name: where they are wrong, ours fails."""
+    found: dict[str, Extension] = {}
+    before = _DESCRIBED.set(found)
+    try:
+        yield found
+    finally:
+        _DESCRIBED.reset(before)
+
+
+def describes(added: Extension) -> None:
+    """Tell the block of :func:`describing`, if there is one, that this extension describes a model."""
+    found = _DESCRIBED.get()
+    if found is not None:
+        found[added.name] = added
 
 
 @cache

@@ -18,7 +18,7 @@ from gatenorm.models.forward import negative_log_likelihood
 from gatenorm.models.model import Model
 from gatenorm.records import ATTENTION
 from gatenorm.surgery import modeling_gatenorm as modeling
-from gatenorm.surgery.config import block_description
+from gatenorm.surgery.config import block_record
 from tests.tiny_models import VOCABULARY
 
 # Every block shape: pre-norm, windows, sandwich, post-norm, parallel with one norm and with two, norms on the stream.
@@ -54,7 +54,7 @@ def samples(lengths: tuple[int, ...] = (12, 7, 20, 2, 12), batch_size: int | Non
     """Sequences that no batch holds without padding."""
     draw = torch.Generator().manual_seed(seed)
     sequences = tuple(tuple(torch.randint(4, VOCABULARY, (n,), generator=draw).tolist()) for n in lengths)
-    return Samples(sequences, {"source": "test"}, batch_size)
+    return Samples(sequences, batch_size)
 
 
 def naive_streams(model: Any, layout: Layout, sequences: Any) -> dict[int, list[dict[str, torch.Tensor]]]:
@@ -84,7 +84,7 @@ def naive_streams(model: Any, layout: Layout, sequences: Any) -> dict[int, list[
             handle.remove()
         for layer, block in attending:
             free = copy.deepcopy(block)
-            modeling.edit_block(free, block_description(layout.data), model.config, {"attention": "remove"}, {})
+            modeling.edit_block(free, block_record(layout.data).to_dict(), model.config, {"attention": "remove"}, {})
             without: dict[str, torch.Tensor] = {}
             free.get_submodule(layout.block.branch[0]).register_forward_pre_hook(
                 _input_of(without, "it"), with_kwargs=True

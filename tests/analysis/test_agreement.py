@@ -8,18 +8,29 @@ from itertools import permutations
 import pytest
 from hypothesis import given, strategies as st
 
-from gatenorm.analysis.agreement import agree, kendall, label, ranks, spearman
+from gatenorm.analysis.agreement import agree, kendall, label, ranks, spearman, spearman_ends
 from gatenorm.analysis.diagnostics import curve_signatures, few_shared, gate_norms_do_not_fall
 from gatenorm.errors import CriterionError
 from gatenorm.records import Diagnostic, LayerScore, ModelIdentity, Scores, from_json, to_json
+from gatenorm.records.calibration import CalibrationRun
+from gatenorm.records.evidence import Cliff, FewLayersShared, GateNormsDoNotFall, HighPerplexity, SharedLayers
+from tests.calibrations import calibration
+from tests.errors import refused
 
 IDENTITY = ModelIdentity("model", "llama", 10, "0", {})
 PAIRS = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=2, max_size=12)
 
 
-def scores(values: list[float], criterion: str = "gate-norm", calibration: dict[str, object] | None = None) -> Scores:
+def scores(values: list[float], criterion: str = "gate-norm", tokens: CalibrationRun | None = None) -> Scores:
     layers = tuple(LayerScore(layer, value) for layer, value in enumerate(values))
-    return Scores(IDENTITY, criterion, layers, 0.0, 0, calibration=calibration)
+    return Scores(IDENTITY, criterion, layers, 0.0, 0, calibration=tokens)
+
+
+def test_a_correlation_has_the_interval_of_bonett_and_wright():
+    """tanh(atanh(0.5) +- 1.96 sqrt(1.125 / 27)), by hand."""
+    assert spearman_ends(0.5, 30) == pytest.approx((0.1479, 0.7388), abs=1e-4)
+    assert spearman_ends(-0.5, 30) == pytest.approx((-0.7388, -0.1479), abs=1e-4)
+    assert spearman_ends(0.5, 3) is spearman_ends(1.0, 30) is None
 
 
 @given(PAIRS)
@@ -71,13 +82,13 @@ def test_overlaps_count_the_layers_that_both_remove():
     assert all(o.shared == () for o in pair.overlaps)
     assert [o.chance for o in pair.overlaps] == [0.1, 0.4, 1.6, 2.5]
     assert agree(falling, falling).overlaps[1].shared == (8, 9)
-    with pytest.raises(CriterionError, match="different layers"):
+    with refused("layers-differ", kind=CriterionError):
         agree(falling, scores([1.0, 2.0]))
 
 
 def test_labels_say_which_tokens():
-    assert label(scores([1.0], "cosine", {"source": "/a/b/heldout.txt"})) == "cosine@heldout.txt"
-    assert label(scores([1.0], "cosine", {"source": "self"})) == "cosine@self"
+    assert label(scores([1.0], "cosine", calibration("/a/b/heldout.txt"))) == "cosine@heldout.txt"
+    assert label(scores([1.0], "cosine", calibration("self"))) == "cosine@self"
     assert label(scores([1.0])) == "gate-norm"
 
 
@@ -86,8 +97,9 @@ def test_few_shared_layers_are_a_warning_with_its_evidence():
     found = few_shared(early, late, 4)
     assert found is not None
     assert found.kind == "few-layers-shared"
-    assert found.evidence["chosen"] == [0, 1, 2, 3]
-    assert found.evidence["chosen_by_check"] == [6, 7, 8, 9]
+    assert isinstance(found.evidence, FewLayersShared)
+    assert found.evidence.chosen == (0, 1, 2, 3)
+    assert found.evidence.checks == (SharedLayers(check="cosine", chosen=(6, 7, 8, 9), shared=()),)
     assert from_json(Diagnostic, to_json(found), "a warning") == found
     assert few_shared(early, early, 4) is None
     # Exactly half is not fewer than half; a protected layer is nobody's choice.
@@ -98,8 +110,9 @@ def test_few_shared_layers_are_a_warning_with_its_evidence():
 def test_gate_norms_that_rise_are_a_warning():
     rising = gate_norms_do_not_fall(scores([float(n) for n in range(1, 11)]))
     assert rising is not None
-    assert rising.evidence["mean_of_last_third"] == 9
-    assert rising.evidence["spearman_with_depth"] == pytest.approx(1)
+    assert isinstance(rising.evidence, GateNormsDoNotFall)
+    assert rising.evidence.mean_of_last_third == 9
+    assert rising.evidence.spearman_with_depth == pytest.approx(1)
     assert gate_norms_do_not_fall(scores([float(-n) for n in range(10)])) is None
     assert gate_norms_do_not_fall(scores([float(n) for n in range(10)], "ov-norm")) is None
     assert gate_norms_do_not_fall(scores([1.0, 2.0, 3.0])) is None
@@ -110,10 +123,13 @@ def test_curves_warn_of_height_jumps_and_cliffs():
     assert curve_signatures("gate-norm", calm) == []
     wild = calm | {5: 20.0, 6: 150.0}
     found = {s.kind: s for s in curve_signatures("gate-norm", wild)}
-    assert found["cliff"].evidence["removed_before"] == 4
-    assert found["cliff"].evidence["removed_after"] == 5
-    assert found["perplexity-above-100"].evidence["removed"] == 6
-    assert found["perplexity-jump"].evidence["limit"] == 100
+    cliff, high, jump = (found[kind].evidence for kind in ("cliff", "perplexity-above-100", "perplexity-jump"))
+    assert isinstance(cliff, Cliff)
+    assert (cliff.removed_before, cliff.removed_after) == (4, 5)
+    assert isinstance(high, HighPerplexity)
+    assert high.removed == 6
+    assert isinstance(jump, HighPerplexity)
+    assert jump.limit == 100
     assert "unpruned 10" in found["perplexity-jump"].message
     foreign = {0: 5500.0, 1: 5600.0}  # a text that is foreign to the model
     assert curve_signatures("gate-norm", foreign) == []

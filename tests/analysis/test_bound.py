@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from gatenorm.analysis.bound import measure_bound
-from gatenorm.calibration.samples import Calibration, Samples
+from gatenorm.calibration.samples import Calibration, CalibrationSamples
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CriterionError
 from gatenorm.records import to_json
 from gatenorm.records.rankings import VACUOUS_FROM
 from tests.analysis.models import SHAPES, layout_of, model_on
+from tests.errors import refused
 from tests.families.observed import observe
 from tests.tiny_models import TOKENS, build, tokens
 
@@ -29,7 +30,7 @@ COVERED = [name for name in SHAPES if name not in ("falcon-alibi", "gpt_oss")]
 def session_on(directory: Path, model: object, sequence: list[int]) -> ScoringSession:
     """A session whose model and tokens are given."""
     session = ScoringSession(model_on(layout_of(directory), model))
-    session._samples[HOW] = Samples((tuple(sequence),), {"source": "random"}), 0.0
+    session._samples[HOW] = CalibrationSamples.of([sequence], HOW), 0.0
     return session
 
 
@@ -70,7 +71,7 @@ def test_the_bound_says_something_about_small_gates(tiny_models: TinyModels, tmp
 
 def test_samples_never_reach_past_the_window(tiny_models: TinyModels):
     found = measure_bound(ScoringSession(model_on(layout_of(tiny_models("mistral")))), Calibration("random", 2, 40))
-    assert found.protocol["length"] == 16
+    assert found.protocol.length == 16
 
 
 @pytest.mark.parametrize(("name", "why"), [("gpt_oss", "sink"), ("qwen3_next", "gate"), ("ministral3", "position")])
@@ -81,5 +82,5 @@ def test_attention_that_the_inequality_does_not_speak_of_is_refused(name: str, w
 
 
 def test_alibi_is_refused(tiny_models: TinyModels):
-    with pytest.raises(CriterionError, match="ALiBi"):
+    with refused("bound-alibi", "bound", CriterionError):
         measure_bound(ScoringSession(model_on(layout_of(tiny_models("falcon-alibi")))), HOW)

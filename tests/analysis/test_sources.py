@@ -55,7 +55,7 @@ def test_random_tokens_depend_on_the_seed_alone():
     opened = random_samples(given, CONFIG, 7)
     assert all(s[0] == 7 and len(s) == 8 for s in opened.sequences)
     assert (first.tokens, first.predicted) == (24, 21)
-    assert first.protocol["tokens"] == 24
+    assert first.protocol.tokens == 24
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "gpt2", "falcon-alibi", "gemma2", "opt"])
@@ -69,9 +69,9 @@ def test_self_sampling_is_deterministic_and_the_model_s_own(name: str):
     assert first.sequences != self_samples(Calibration("self", 3, 10, seed=1, batch_size=2), model, None).sequences
     assert steps[-1] == (30, 30)
     # Rows of a batch take turns with one generator, so its size decides what is drawn, and is on record.
-    assert first.protocol["batch_size"] == 2
+    assert first.protocol.batch_size == 2
     together = self_samples(Calibration("self", samples=3, length=10), model, None)
-    assert together.protocol["batch_size"] == 16
+    assert together.protocol.batch_size == 16
     assert together.sequences != first.sequences
     # The draw without a cache: the same uniform numbers turn the same probabilities into the same tokens.
     generator = torch.Generator().manual_seed(0)
@@ -87,8 +87,9 @@ def test_text_is_cut_from_the_front(tmp_path: Path):
     given = Calibration(numbers(tmp_path / "text.txt", list(range(2, 40))), samples=2, length=8)
     found = text_samples(given, Words(), CONFIG)  # type: ignore[arg-type]
     assert found.sequences == (tuple(range(2, 10)), tuple(range(10, 18)))
-    assert found.protocol["data"]["name"] == "text.txt"
-    assert text_samples(Calibration(given.source, 99, 8), Words(), CONFIG).protocol["samples"] == 4  # type: ignore[arg-type]
+    assert found.protocol.data is not None
+    assert found.protocol.data.name == "text.txt"
+    assert text_samples(Calibration(given.source, 99, 8), Words(), CONFIG).protocol.samples == 4  # type: ignore[arg-type]
 
 
 def test_a_large_text_is_not_tokenised_whole(tmp_path: Path):
@@ -101,12 +102,13 @@ def test_a_large_text_is_not_tokenised_whole(tmp_path: Path):
 
     source = numbers(tmp_path / "text.txt", [7] * 50_000)
     found = text_samples(Calibration(source, 2, 8), Counting(), CONFIG)  # type: ignore[arg-type]
-    assert found.protocol["samples"] == 2
+    assert found.protocol.samples == 2
     assert max(read) < 500
-    assert found.protocol["data"]["characters"] == 99_999
+    assert found.protocol.data is not None
+    assert found.protocol.data.characters == 99_999
     # Where the front does not hold enough tokens, the whole text is taken after all.
     source = numbers(tmp_path / "sparse.txt", list(range(2, 40)), between=" " * 60)
-    assert text_samples(Calibration(source, 2, 8), Counting(), CONFIG).protocol["samples"] == 2  # type: ignore[arg-type]
+    assert text_samples(Calibration(source, 2, 8), Counting(), CONFIG).protocol.samples == 2  # type: ignore[arg-type]
 
 
 def test_documents_are_samples_of_their_own_length(tmp_path: Path):
@@ -124,13 +126,14 @@ def test_a_data_set_is_read_row_by_row(tmp_path: Path):
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = text_samples(Calibration(f"hub:{folder}", 2, 8), Words(), CONFIG)  # type: ignore[arg-type]
     assert found.sequences == (tuple(range(2, 10)), tuple(range(10, 18)))
-    assert "rows of the data set" in found.protocol["text"]
+    assert found.protocol.text is not None
+    assert "rows of the data set" in found.protocol.text.text
     documents = text_samples(Calibration(f"hub:{folder}", 3, 8, separator="rows"), Words(), CONFIG)  # type: ignore[arg-type]
     assert documents.sequences == (tuple(range(2, 10)),) * 3
     with pytest.raises(CalibrationError, match="could not be read"):
         text_samples(Calibration(f"hub:{tmp_path / 'none'}"), Words(), CONFIG)  # type: ignore[arg-type]
     (folder / "train.jsonl").write_text('{"words": "2 3"}\n')
-    with pytest.raises(CalibrationError, match="no column 'text'"):
+    with refused("text-field-missing", "calibration", CalibrationError):
         text_samples(Calibration(f"hub:{folder}"), Words(), CONFIG)  # type: ignore[arg-type]
 
 
@@ -159,12 +162,12 @@ def test_numbers_that_make_no_calibration_are_refused():
         with pytest.raises(CalibrationError) as error:
             Calibration("random", **wrong)
         assert error.value.field == field
-    with pytest.raises(CalibrationError, match="longer than the model's 16 positions"):
+    with refused("length-too-long", "length", CalibrationError):
         random_samples(Calibration("random"), CONFIG, None)
 
 
 def test_batches_keep_like_lengths_together():
-    given = Samples(((1,) * 300, (1,) * 2000, (1,) * 1500), {}, None)
+    given = Samples(((1,) * 300, (1,) * 2000, (1,) * 1500))
     assert [[len(s) for s in batch] for batch in batches(given)] == [[2000, 1500], [300]]
 
 

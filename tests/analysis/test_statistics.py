@@ -131,6 +131,7 @@ def test_streams_that_find_no_room_are_one_line(tmp_path: Path, monkeypatch: pyt
 
     def full(descriptor: int, offset: int, length: int) -> None:
         assert length == 2 * 3 * 4 * 4
+        assert not list(tmp_path.iterdir())  # nor one that comes before there is room
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)

@@ -30,7 +30,7 @@ def small(**sections: Any) -> Config:
 def figures(directory: Path) -> Any:
     """Everything in an audit's record but timings and the place where it lies."""
     text = (directory / "audit.json").read_text(encoding="utf-8")
-    return _without_timings(json.loads(text.replace(str(directory), "DIR")))
+    return without_timings(json.loads(text.replace(str(directory), "DIR")))
 
 
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
@@ -43,9 +43,10 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
     return [] if one == other else [f"{where}: {one!r:.80} {other!r:.80}"]
 
 
-def _without_timings(given: Any) -> Any:
+def without_timings(given: Any) -> Any:
+    """A record without what differs from run to run."""
     if isinstance(given, dict):
-        return {k: _without_timings(v) for k, v in given.items() if k not in _TIMINGS}
+        return {k: without_timings(v) for k, v in given.items() if k not in _TIMINGS}
     if isinstance(given, list):
-        return [_without_timings(one) for one in given]
+        return [without_timings(one) for one in given]
     return re.sub(r"\d+\.\d+ s\b", "", given) if isinstance(given, str) else given

@@ -26,6 +26,7 @@ from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, PRUNED, RECOVERE
 from gatenorm.records.evidence import Perplexity, of_type
 from gatenorm.surgery.disk import RECOVERY_FILE
 from tests.audit.audits import figures, small
+from tests.errors import refused
 
 Events = list[dict[str, Any]]
 # Perplexity on the first three held-out stories, float32, one thread.
@@ -318,16 +319,16 @@ def test_a_probe_that_cannot_be_measured_is_inconclusive(tmp_path: Path, monkeyp
 
 def test_another_models_directory_is_refused(finished: tuple[Path, Audit, Events], tmp_path: Path, tiny_models: Any):
     out, _, _ = finished
-    with pytest.raises(AuditError, match="holds the audit of another model"):
+    with refused("other-model", "directory", AuditError):
         run_audit(tiny_models("llama-mha"), out, small())
     (tmp_path / "something").write_text("else")
-    with pytest.raises(AuditError, match="is not empty and holds no audit"):
+    with refused("not-empty", "directory", AuditError):
         run_audit("demo", tmp_path, small())
 
 
 def test_a_second_process_is_told_that_it_is_the_second(finished: tuple[Path, Audit, Events]):
     out, _, _ = finished
-    with lock(out), pytest.raises(AuditError, match=r"is in use by process \d+, since"):
+    with lock(out), refused("locked", "directory", AuditError):
         run_audit("demo", out, small())
 
 

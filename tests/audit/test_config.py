@@ -410,6 +410,11 @@ def test_every_model_but_those_of_a_language_of_their_own_has_the_default_at_eve
         "run: {seed: 9223372036854775808}",
         "\ud800".encode("utf-8", "surrogatepass"),
         "a: !!python/object/apply:os.system [true]",
+        "a: !!bool x",
+        "a: !!timestamp x",
+        "a: !!int ''",
+        "run: {threads: 0x" + "F" * 9000 + "}",
+        "run: {threads: 1" + ":59" * 300 + ".5}",
     ],
 )
 def test_yaml_that_would_take_too_much_is_one_short_line(text: str | bytes, tmp_path: Path):
@@ -426,6 +431,9 @@ def test_packaged_text_stands_in_where_no_text_is_given(shared: Path, tmp_path: 
     prepared = prepare(model, tmp_path / "audit", config_from(quick()))
     packaged = next(one for one in prepared.evaluations if one.feeds == "perplexity")
     assert (packaged.data, packaged.request.window, packaged.request.limit) == (("generic",), 512, 16)
+    assert packaged.request.spread is False
+    spread = prepare(model, tmp_path / "spread", config_from(quick(), overlay({"spread": True})))
+    assert [one.request.spread for one in spread.evaluations if one.feeds == "perplexity"] == [True]
     assert "perplexity-rise" in prepared.limits
     assert [one.name for one in prepared.rankings if one.check] == ["cosine@generic", "cosine@random", "cosine@self"]
     assert "perplexity on text like yours" in [one.what for one in prepared.missing]

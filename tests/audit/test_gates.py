@@ -54,6 +54,7 @@ from gatenorm.records.evidence import (
     Spread,
     TaskEvidence,
     TaskItem,
+    UnevenTasks,
     Workload,
     WorkloadProtocol,
     ZeroShot,
@@ -558,7 +559,8 @@ def test_a_task_that_fell_while_the_average_passes_is_judged_by_the_metric_that_
         replace(audit_fixture("demo").variants[0], name="x", gates=(gate,), evidence=evidence),
     )
     assert warning is not None
-    assert warning.evidence["tasks"] == {"hellaswag": pytest.approx(60.0)}
+    assert isinstance(warning.evidence, UnevenTasks)
+    assert warning.evidence.tasks == {"hellaswag": pytest.approx(60.0)}
 
 
 def _means(items: tuple[TaskItem, ...]) -> dict[str, Figure]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 import gatenorm
 from gatenorm.audit.run.job_runner import JobRunner
 from gatenorm.audit.run.jobs import Evaluate, Score
+from gatenorm.engines import engines
 from gatenorm.evaluation.core.job import TaskOptions
+from gatenorm.extensions import working
 from gatenorm.records import Edit, Edits
+from gatenorm.results import fingerprint
 
 
 def evaluation(model: Path | str, **changes: Any) -> Evaluate:
@@ -42,6 +46,17 @@ def test_names_and_places_are_no_part_of_a_jobs_identity():
     assert len({job.digest, *(evaluation("here", **{k: v}).digest for k, v in CHANGES.items())}) == 1 + len(CHANGES)
     score = Score(title="t", like="l", model="m", content="0", threads=1, criterion="depth", seed=0)
     assert score.digest != replace(score, seed=1).digest
+
+
+def test_the_version_of_every_engine_is_part_of_it(monkeypatch: pytest.MonkeyPatch):
+    """Whatever engine a time was measured in, another release of it may take another."""
+    known = {kind.package: "1" for kind in working(engines()).values()}
+    monkeypatch.setattr(fingerprint, "_installed", known.get)
+    digests = {evaluation("here").digest}
+    for package in sorted(known):
+        known[package] = "2"
+        digests.add(evaluation("here").digest)
+    assert len(digests) == 1 + len(known)
 
 
 CHANGES: dict[str, Any] = {

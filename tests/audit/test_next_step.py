@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from gatenorm.audit.output.repro_commands import next_step, of_step
+from gatenorm.audit.output.repro_commands import next_step, of_evaluations, of_step
 from gatenorm.audit.plan.config import Config
 from gatenorm.audit.plan.rankings import planned_rankings
 from gatenorm.audit.plan.variants import Budget
 from gatenorm.cli import main
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.records.audit import FAILS, Judgement, StepName, Verdict
 
 
@@ -46,3 +47,13 @@ def test_one_ranking_is_repeated_by_a_command_that_takes_one():
     assert command[0] == "score"
     assert main(command) == 0
     assert scoring(runs=True)[:2] == ["gatenorm", "compare"]
+
+
+def test_a_switch_is_repeated_without_a_value():
+    over = work(6)
+    over.directory = lambda variant: f"out/{variant.name}"
+    over.candidates = [SimpleNamespace(name="gate-norm-6", rejected=None)]
+    asked = TaskOptions(window=64, limit=8, spread=True)
+    over.plan.evaluations = [SimpleNamespace(name="perplexity", task="perplexity", data=("a.txt",), request=asked)]
+    (found,) = of_evaluations(over, "./llama")
+    assert found.command.endswith("--tasks perplexity --data a.txt --limit 8 --window 64 --spread")

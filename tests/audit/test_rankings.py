@@ -13,19 +13,20 @@ from gatenorm.audit.plan.config import config_from
 from gatenorm.audit.plan.rankings import PlannedRanking, best_supported, in_file_names, planned_rankings, source_key
 from gatenorm.records import LayerScore, ModelIdentity, Scores
 from gatenorm.records.evidence import Data, Item, Perplexity
+from tests.calibrations import calibration
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
 
 
-def asked_for(*criteria: str, calibration: Path | None = None) -> list[PlannedRanking]:
-    rankings = {"criteria": list(criteria), "calibration": None if calibration is None else str(calibration)}
+def asked_for(*criteria: str, text: Path | None = None) -> list[PlannedRanking]:
+    rankings = {"criteria": list(criteria), "calibration": None if text is None else str(text)}
     return [
         w for w in planned_rankings(config_from({"rankings": rankings | {"random_draws": 0}}), runs=True) if w.source
     ]
 
 
 def scores_of(source: str) -> Scores:
-    told = {"source": source, "data": {"name": Path(source).name, "sha256": "1"}}
+    told = calibration(source, data=Data(name=Path(source).name, sha256="1"))
     return Scores(NOBODY, "cosine", (LayerScore(0, 1.0),), 0.0, 0, calibration=told)
 
 
@@ -49,7 +50,7 @@ def test_two_files_of_one_name_are_two_rankings(tmp_path: Path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.txt").write_text(folder)
     one, other = tmp_path / "a" / "x.txt", tmp_path / "b" / "x.txt"
-    found = asked_for(f"cosine@{one}", calibration=other)
+    found = asked_for(f"cosine@{one}", text=other)
     assert [w.name for w in found if w.source in (str(one), str(other))] == [f"cosine@{one}", f"cosine@{other}"]
     # The record calls them what the audit does, so that reports find them again.
     assert [label(w.relabelled(scores_of(str(w.source)))) for w in found] == [w.name for w in found]
@@ -72,7 +73,7 @@ def test_names_that_would_share_a_directory_are_told_apart(tmp_path: Path):
 def test_a_file_alone_keeps_its_short_name_and_its_copy_is_the_same_ranking(tmp_path: Path):
     for name in ("one.txt", "copy.txt"):
         (tmp_path / name).write_text("Ida")
-    names = [w.name for w in asked_for(f"cosine@{tmp_path / 'one.txt'}", calibration=tmp_path / "copy.txt")]
+    names = [w.name for w in asked_for(f"cosine@{tmp_path / 'one.txt'}", text=tmp_path / "copy.txt")]
     assert names == ["cosine@one.txt", "cosine@random", "cosine@self"]
 
 
@@ -82,8 +83,8 @@ def test_scores_of_a_file_that_was_renamed_are_those_of_its_new_name(tmp_path: P
     (one,) = [w for w in asked_for(f"cosine@{path}") if w.source == str(path)]
     own = one.relabelled(scores_of(str(tmp_path / "old.txt")))
     assert own.calibration is not None
-    assert (label(own), own.calibration["source"]) == (one.name, str(path))
-    assert own.calibration["data"] == {"name": "new.txt", "sha256": "1"}
+    assert (label(own), own.calibration.source) == (one.name, str(path))
+    assert own.calibration.data == Data(name="new.txt", sha256="1")
 
 
 def test_the_comparison_that_chooses_a_ranking_has_its_interval():

@@ -100,11 +100,11 @@ def test_both_sides_of_a_chat_are_the_model_s(tokenizer: Any):
             assert sequence[at : at + len(opening)] == opening[: len(sequence) - at]
             following = sequence[at + len(opening) : at + len(opening) + 1]
             assert following != (0,)
-    assert found.self_text is not None
-    assert found.self_text.beginning == "chat"
+    assert found.protocol.self_text is not None
+    assert found.protocol.self_text.beginning == "chat"
     bare = self_samples(Calibration("self", 6, 48, sampling=Sampling(chat=False)), model, tokenizer)
-    assert bare.self_text is not None
-    assert bare.self_text.beginning == "start token"
+    assert bare.protocol.self_text is not None
+    assert bare.protocol.self_text.beginning == "start token"
     assert {sequence[0] for sequence in bare.sequences} == {0}
     with refused("length-too-short", "length", CalibrationError):
         self_samples(Calibration("self", 1, len(turns.opening)), model, tokenizer)
@@ -128,13 +128,13 @@ def test_the_nucleus_is_the_smallest_set_that_holds_the_share():
 def test_the_loss_is_that_of_the_tokens_that_the_model_chose():
     model = copy.deepcopy(build("llama-gqa"))
     found = self_samples(Calibration("self", 3, 12, sampling=Sampling(0.5)), model, None)
-    assert found.self_text is not None
+    assert found.protocol.self_text is not None
     ids = torch.tensor(found.sequences)
     with torch.no_grad():
         losses = torch.nn.functional.cross_entropy(model(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-    assert found.self_text.seen.nll == pytest.approx(float(losses), rel=1e-4)
-    assert found.self_text.generic is None
-    assert from_json(SelfText, to_json(found.self_text), "a text") == found.self_text
+    assert found.protocol.self_text.seen.nll == pytest.approx(float(losses), rel=1e-4)
+    assert found.protocol.self_text.generic is None
+    assert from_json(SelfText, to_json(found.protocol.self_text), "a text") == found.protocol.self_text
 
 
 def test_figures_of_a_text():
@@ -163,7 +163,8 @@ def test_a_model_that_falls_into_loops_says_so():
     scores = gatenorm.score("demo", "cosine", calibration=Calibration("self", 4, 128))
     assert any("repetitions" in note for note in scores.notes)
     assert scores.calibration is not None
-    assert from_json(SelfText, scores.calibration["self_text"], "a text").beginning == "start token"
+    assert scores.calibration.self_text is not None
+    assert scores.calibration.self_text.beginning == "start token"
 
 
 def test_numbers_that_make_no_sampling_are_refused():

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from huggingface_hub import constants, set_client_factory
+from huggingface_hub import constants, get_session, set_client_factory
 from huggingface_hub.utils import _http
 
-from gatenorm.checkpoint import open_store
+from gatenorm.checkpoint import hub_answers, open_store
 from gatenorm.checkpoint.hub import fetch_companions, locate
 from gatenorm.checkpoint.hub_answers import AT_MOST, check_answers
+from gatenorm.checkpoint.hub_transfer import Transfers
 from gatenorm.errors import CheckpointError
 from gatenorm.files import LARGE
 from tests.checkpoint.test_checkpoint import ONE, TWO, index
@@ -208,6 +211,17 @@ def test_the_token_goes_to_no_other_host_for_a_xet_download(hub: Hub, link: bool
     assert constants.HF_HUB_DISABLE_XET is False
 
 
+def test_xet_stays_off_until_the_last_block_that_needs_it_off_ends(monkeypatch: pytest.MonkeyPatch):
+    """Blocks of threads overlap; each of them would otherwise put back what another one had set."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    transfers, other = Transfers(), ExitStack()
+    with transfers.one():
+        other.enter_context(transfers.one())
+    assert constants.HF_HUB_DISABLE_XET is True
+    other.close()
+    assert constants.HF_HUB_DISABLE_XET is False
+
+
 def test_files_that_only_xet_can_fetch_are_said_to_be_so(hub: Hub):
     hub.headers = {"x-linked-size": str(60 * 1000**3)}
     with pytest.raises(CheckpointError, match="fetch it first \\(hf download org/model\\)"):
@@ -248,6 +262,46 @@ def test_an_endless_body_is_not_read_to_its_end(hub: Hub):
     assert refused() == "hub-wrong"
 
 
+class Clock:
+    """Time that passes while a body is waited for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.now = 0.0
+        monkeypatch.setattr(hub_answers, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def dripping(self, content: bytes, size: int, seconds: float) -> Iterator[bytes]:
+        for begin in range(0, len(content), size):
+            self.now += seconds
+            yield content[begin : begin + size]
+
+
+@pytest.mark.parametrize("stated", [False, True])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_body_that_hardly_comes_is_not_waited_for(hub: Hub, monkeypatch: pytest.MonkeyPatch, stated: bool, name: str):
+    clock, hub.stated = Clock(monkeypatch), stated
+    hub.files["config.json"] = b"{" + b" " * 1000 + b"}"
+    hub.body = lambda request, content: clock.dripping(content, 1, 5) if request.url.path.endswith(name) else content
+    assert refused() == "hub-wrong"
+    assert clock.now <= 60
+
+
+def test_a_range_that_hardly_comes_is_not_waited_for(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    clock = Clock(monkeypatch)
+    hub.body = lambda request, content: clock.dripping(content, 1, 5) if "range" in request.headers else content
+    with pytest.raises(CheckpointError) as caught:
+        open_store("org/model", fetch=False)
+    assert (caught.value.code, clock.now) == ("hub-wrong", 40 + 60)  # the eight bytes in front of a header are few
+
+
+@pytest.mark.parametrize(("size", "seconds"), [(50, 0.005), (1 << 16, 55.0), (1 << 20, 59.0)])
+def test_a_slow_line_is_no_attack(hub: Hub, monkeypatch: pytest.MonkeyPatch, size: int, seconds: float):
+    """Ten kilobytes a second, in small pieces; nor are pauses."""
+    clock = Clock(monkeypatch)
+    hub.files["config.json"] = b'{"model_type": "llama"' + b" " * (5 << 19) + b"}"
+    hub.body = lambda request, content: clock.dripping(content, size, seconds)
+    assert (locate("org/model") / "model.safetensors").read_bytes() == ONE
+
+
 def test_a_small_file_whose_stated_length_is_not_small_is_not_read_to_its_end(hub: Hub, tmp_path: Path):
     hub.sizes, hub.stated = {"config.json": 580}, True
     hub.files["config.json"] = b"{" + b" " * LARGE + b"}"
@@ -276,6 +330,16 @@ def test_an_endless_range_is_not_read_to_its_end(hub: Hub):
     hub.body = lambda request, content: endless() if request.url.path.endswith("model.safetensors") else content
     with pytest.raises(CheckpointError, match="answers range requests"):
         open_store("org/model", fetch=False)
+
+
+def test_what_others_ask_the_hub_in_the_same_process_is_left_alone(hub: Hub):
+    """Whoever uses gatenorm as a library may be sent compressed bodies, and be asked to wait."""
+    assert locate("org/model").is_dir()
+    hub.asked.clear()
+    hub.headers = {"content-encoding": "identity", "retry-after": "1000000", "x-repo-commit": "a/b"}
+    assert get_session().get("https://huggingface.co/org/model/resolve/main/config.json").status_code == 200
+    assert hub.asked[0].headers["accept-encoding"] != "identity"
+    assert refused() == "hub-wrong"
 
 
 def test_a_compressed_body_is_refused(hub: Hub):

@@ -109,6 +109,13 @@ def test_pickled_weights_that_are_named_are_read_and_pruned(tiny_models: TinyMod
     assert not list((tmp_path / "pruned").glob("*.bin*"))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_pickle_of_another_protocol_is_read_without_a_word(tmp_path: Path):
+    write_checkpoint(tmp_path, {})
+    torch.save({"x": torch.ones(2)}, tmp_path / "pytorch_model.bin", pickle_protocol=3)
+    assert open_store(tmp_path / "pytorch_model.bin").raw("x").tolist() == [1, 1]
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("code ran",)

@@ -268,6 +268,23 @@ def test_names_out_of_files_are_shown_as_they_are(
     assert "\x1b" not in err
 
 
+def test_titles_are_one_line_whatever_a_directory_is_called(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Of tables, drawings, pages and cards; and so is the name in records."""
+    model = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "two\nlines\x1b[2J\u202e")
+    shown = "two lines?[2J?"
+    places = [tmp_path / f"scores.{ending}" for ending in ("html", "svg")]
+    for place in places:
+        status, out, _ = run(capsys, "score", model, "--plot", place, "--json", tmp_path / "scores.json")
+        assert status == 0
+        assert f"{shown}: gate-norm" in out
+        assert f"{shown}: gate-norm by layer" in place.read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "scores.json").read_text())["model"]["name"] == shown
+    assert run(capsys, "prune", model, "--drop", 1, "-o", tmp_path / "out")[0] == 0
+    assert "# two lines?" in (tmp_path / "out/README.md").read_text(encoding="utf-8")
+
+
 def test_an_assumed_family_can_be_pruned(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     model = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
     config = json.loads((model / "config.json").read_text())

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from gatenorm.cli import console, main
+from gatenorm.cli import console, main, table_layout
 from gatenorm.cli.tables import table
 from gatenorm.errors import GatenormError
 from tests.command_line import answer
@@ -134,15 +134,15 @@ def test_numbers_that_nothing_can_hold_are_refused(options: list[str], capsys: p
 def test_a_table_that_is_too_wide_loses_what_it_can_do_without(
     wide: int, kept: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("gatenorm.cli.console._stdout", lambda: Console(width=wide))
+    monkeypatch.setattr("gatenorm.cli.table_layout.stdout_console", lambda: Console(width=wide))
     rows = Table("model", "a word", "seconds")
     rows.add_row("x", "x", "x")
-    console.narrowed(rows, ("seconds", "a word"))
+    table_layout.narrowed(rows, ("seconds", "a word"))
     assert [str(column.header).replace("\n", " ") for column in rows.columns] == kept
 
 
 def test_numbers_stay_whole_where_texts_can_break(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr("gatenorm.cli.console._stdout", lambda: Console(width=46, file=sys.stdout))
+    monkeypatch.setattr("gatenorm.cli.table_layout.stdout_console", lambda: Console(width=46, file=sys.stdout))
     rows = table("", "model", ">achieved / ideal", ">speed-up")
     rows.add_row("a model with a long name of many words", "0.95", "1.10x (0.92 to 1.21)")
     console.print_table(rows)
@@ -163,7 +163,7 @@ def test_numbers_stay_whole_where_texts_can_break(monkeypatch: pytest.MonkeyPatc
 def test_columns_of_a_kind_are_divided_among_tables(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("gatenorm.cli.console._stdout", lambda: Console(width=30, file=sys.stdout))
+    monkeypatch.setattr("gatenorm.cli.table_layout.stdout_console", lambda: Console(width=30, file=sys.stdout))
 
     def drawn(layers: Sequence[int]) -> Table:
         rows = table("layers", "criterion", *(f">{n}" for n in layers))

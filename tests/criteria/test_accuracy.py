@@ -7,21 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_limits
 
+import gatenorm
+from gatenorm.calibration.samples import Calibration
 from gatenorm.criteria.compute import torch_backend
 from gatenorm.criteria.compute.backend import Backend, backend
 from gatenorm.criteria.compute.torch_backend import TorchBackend
-from gatenorm.criteria.registry import weight_criteria
+from gatenorm.criteria.registry import forward_criteria, weight_criteria
 from gatenorm.criteria.scoring import score
 from gatenorm.errors import CriterionError
 from gatenorm.families import AttentionWeights, Projection, attention_weights
+from gatenorm.models.threads import threads
 from tests.criteria.models import Shape, write
 from tests.errors import refused
+from tests.tiny_models import save
 
 WIDTH, HEADS, HEAD_DIM = 5120, 40, 128
 CLAIMED = 2e-5
 ACROSS_THREADS = 2e-6
+FORWARD_ACROSS_THREADS = 1e-4
 
 
 def layer(
@@ -108,15 +112,30 @@ def test_numpy_and_torch_agree(tmp_path: Path, form: str, dtype: str) -> None:
             )
 
 
-@pytest.mark.parametrize("name", ["gate-norm", "gate-norm-outer", "gate-norm-heads"])
-def test_one_thread_and_many_agree(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("where", ["numpy", "torch"])
+@pytest.mark.parametrize("name", sorted(weight_criteria()))
+def test_one_thread_and_many_agree(tmp_path: Path, name: str, where: str) -> None:
     """A sum in another order is another number: by how much at most."""
     layout, _ = write(tmp_path, "separate", Shape(8, 4, 32, 256, layers=2), "BF16")
     found = []
-    for threads in (1, 4):
-        with threadpool_limits(threads):
-            found.append([s.score for s in score(layout, name, backend="numpy").layers])
-    np.testing.assert_allclose(found[0], found[1], rtol=ACROSS_THREADS)
+    for count in (1, 2, 4):
+        with threads(count):
+            found.append([s.score for s in score(layout, name, backend=where).layers])
+    for several in found[1:]:
+        np.testing.assert_allclose(several, found[0], rtol=ACROSS_THREADS)
+
+
+@pytest.mark.parametrize("name", ["block-cosine", "cca-bound", "cosine", "norm-ratio"])
+def test_one_thread_and_many_agree_on_activations(tmp_path: Path, name: str) -> None:
+    """PyTorch runs the model, and nothing else does: there is no second backend to agree with."""
+    assert name in forward_criteria()
+    save("llama-gqa", tmp_path / "model")
+    drawn, found = Calibration("random", samples=4, length=32), []
+    for count in (1, 2):
+        with threads(count):
+            opened = gatenorm.session(tmp_path / "model", device="cpu")
+            found.append([s.score for s in gatenorm.score(opened, name, calibration=drawn).layers])
+    np.testing.assert_allclose(found[1], found[0], rtol=FORWARD_ACROSS_THREADS, atol=1e-6)
 
 
 def test_torch_ranks_what_numpy_ranks() -> None:

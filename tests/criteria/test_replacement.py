@@ -79,7 +79,7 @@ def test_the_greedy_order_leaves_the_least_divergence_at_each_step(tiny_models: 
         gone.append(able[int(np.argmin(found))])
     assert list(scores.ranking[:3]) == gone
     assert scores.calibration is not None
-    assert scores.calibration["divergences"] == pytest.approx(left)
+    assert scores.calibration.path == pytest.approx([0.0, *left])
     alone = gatenorm.score(opened, "leave-one-out-linear", calibration=HOW)
     assert alone.ranking[0] == gone[0]
     assert min(layer.score for layer in alone.layers) == pytest.approx(left[0])

@@ -93,6 +93,21 @@ class TestVllm:
             metadata.version("vllm")
         assert "lm_eval.models.vllm_causallms" not in sys.modules
 
+    def test_no_bar_is_asked_for(self, answering: Any, monkeypatch: pytest.MonkeyPatch):
+        """Not even by lm-eval's own calls, which ask for one of the batches of a rolling log-likelihood."""
+        ways = ("loglikelihood", "loglikelihood_rolling", "generate_until", "_loglikelihood_tokens")
+        asked: list[bool] = []
+        for way in ways:
+            monkeypatch.setattr(
+                answering.__mro__[2], way, lambda _, requests, disable_tqdm=False: asked.append(disable_tqdm) or []
+            )
+        lm = answering.__new__(answering)
+        lm._max_length = 8
+        for way in ways[:3]:
+            assert getattr(lm, way)([]) == []
+        assert lm._loglikelihood_tokens(requests=[], disable_tqdm=False) == []
+        assert asked == [True] * 4
+
     def test_what_it_raises_of_a_request_is_one_line(self, answering: Any, monkeypatch: pytest.MonkeyPatch):
         def refuse(*_: object, **__: object) -> None:
             raise ValueError("too long\nand more")

@@ -175,5 +175,5 @@ def test_what_is_read_of_a_file_is_in_the_key(tmp_path: Path):
 def test_different_tokenizers_are_refused():
     other = tiny("gpt2")
     other.tokenizer.get_vocab = lambda: {"a": 1}
-    with pytest.raises(EvaluationError, match="different tokenizers"):
+    with refused("tokenizers-differ", kind=EvaluationError):
         measure_workload(other, tiny("gpt2"), encoded(tiny("gpt2"), ITEMS, 16, None), 3)

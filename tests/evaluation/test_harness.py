@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
+import multiprocessing
+import random
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.tasks import harness
 from gatenorm.models.model import Model
 from gatenorm.records.evidence import Data, Harness
+from tests.errors import refused
 
 DOCS = [{"q": "Once upon a time", "a": "there"}, {"q": "Tom had a", "a": "ball"}, {"q": "The", "a": "dog"}]
 
@@ -113,7 +117,7 @@ def test_logits_that_are_not_finite_are_named(subject: Model):
     with torch.no_grad():
         broken.model.norm.weight[0] = torch.nan
     made = task("loglikelihood", metric_list=[{"metric": "acc", "aggregation": "mean", "higher_is_better": True}])
-    with pytest.raises(EvaluationError, match="not finite"):
+    with refused("logits-not-finite", kind=EvaluationError):
         measured(Model.of_module(broken, subject.tokenizer), made)
 
 
@@ -131,6 +135,15 @@ def test_solved_examples_are_in_the_key(monkeypatch: pytest.MonkeyPatch):
     assert key("ran", 0) == key("sat", 0)
 
 
+@pytest.mark.shared
+@pytest.mark.parametrize("kind", ["loglikelihood", "loglikelihood_rolling", "multiple_choice"])
+def test_no_bar_of_lm_eval_is_shown(kind: str, subject: Model, capsys: pytest.CaptureFixture[str]):
+    metric = "byte_perplexity" if kind == "loglikelihood_rolling" else "acc"
+    more = {"doc_to_choice": ["there", "ball"], "doc_to_target": 0} if kind == "multiple_choice" else {}
+    assert measured(subject, task(kind, metric_list=[{"metric": metric}], **more)).items
+    assert capsys.readouterr() == ("", "")
+
+
 def test_quiet_leaves_everything_as_it_was():
     import lm_eval.api.task
 
@@ -138,7 +151,24 @@ def test_quiet_leaves_everything_as_it_was():
     before = (lm_eval.api.task.tqdm, logger.level)
     with harness.quiet():
         assert logger.level == logging.ERROR
+        with harness.alone():
+            assert lm_eval.api.task.tqdm is not before[0]
+        assert lm_eval.api.task.tqdm is before[0]
     assert (lm_eval.api.task.tqdm, logger.level) == before
+
+
+@pytest.mark.shared
+def test_standard_errors_by_bootstrap_are_drawn_here_and_in_silence(
+    subject: Model, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """lm-eval would announce them on stdout, where results belong, and start a process a core."""
+    monkeypatch.setattr(multiprocessing, "Pool", lambda *_: pytest.fail("processes were started"))
+    found = measured(subject, task("loglikelihood", metric_list=[{"metric": "perplexity", "aggregation": "median"}]))
+    assert capfd.readouterr() == ("", "")
+    losses = [item.metrics["perplexity"] for item in found.items]
+    draw = random.Random(0)
+    medians = [statistics.median(draw.choices(losses, k=len(losses))) for _ in range(1000)]
+    assert found.metrics["perplexity"].stderr == pytest.approx(statistics.stdev(medians))
 
 
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch):

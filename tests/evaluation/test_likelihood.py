@@ -113,11 +113,11 @@ def test_nothing_is_made_of_logits_that_are_not_finite():
     model = copy.deepcopy(build("llama-gqa"))
     with torch.no_grad():
         model.model.norm.weight[0] = torch.nan
-    with pytest.raises(EvaluationError, match="not finite"):
+    with refused("logits-not-finite", kind=EvaluationError):
         continuations(tiny("broken", model), [([5, 6], [7])])
-    with pytest.raises(EvaluationError, match="not finite"):
+    with refused("logits-not-finite", kind=EvaluationError):
         greedy(tiny("broken", model), [[5, 6]], 2)
-    with pytest.raises(EvaluationError, match="not finite"):
+    with refused("logits-not-finite", kind=EvaluationError):
         token_losses(model, [[5, 6, 7]])
 
 
@@ -163,12 +163,12 @@ def test_tokens_to_stop_at_come_from_either_configuration():
 def test_damaged_tokens_to_stop_at_get_one_line(damaged: object):
     model = copy.deepcopy(build("llama-gqa"))
     model.generation_config.eos_token_id = damaged
-    with pytest.raises(EvaluationError, match=r"eos_token_id is .*expected a token's number"):
+    with refused("eos-wrong", kind=EvaluationError):
         greedy(tiny("damaged", model), draw(4), 2)
 
 
 def test_empty_prompts_are_refused():
-    with pytest.raises(EvaluationError, match="may be empty"):
+    with refused("pair-empty", kind=EvaluationError):
         continuations(tiny("gpt2"), [([], [3])])
 
 

@@ -25,6 +25,7 @@ from gatenorm.evaluation.statistics.paired_statistics import (
 )
 from gatenorm.records import Edits, ModelIdentity, to_json
 from gatenorm.records.evidence import Data, Figure, Harness, TaskItem, evidence_from_json
+from tests.errors import refused
 
 MODEL = ModelIdentity(name="m", model_type="llama", layers=4, config_sha256="c", files={})
 
@@ -123,7 +124,7 @@ def test_intervals_of_weighted_means_hold_the_truth_where_weights_go_with_values
 
 
 def test_what_cannot_be_paired():
-    with pytest.raises(EvaluationError, match="cannot be paired"):
+    with refused("not-paired", kind=EvaluationError):
         paired_shares([1.0], [])
     assert paired_means([1.0], [3.0]).high is None
     assert mean_with_error([2.0])[1] == math.inf

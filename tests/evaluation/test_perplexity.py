@@ -50,7 +50,7 @@ def test_logits_that_are_not_finite_are_named_and_not_averaged(tiny_models: Tiny
     model = load(tiny_models("llama-gqa"), dtype=torch.float32)
     with torch.no_grad():
         model.model.norm.weight[0] = torch.nan
-    with pytest.raises(EvaluationError, match="not finite"):
+    with refused("logits-not-finite", kind=EvaluationError):
         negative_log_likelihood(model, [[5, 6, 7]])
 
 
@@ -73,7 +73,7 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch):
     assert sizes == [5, 2, 2, 1]
     assert found.nll == pytest.approx(expected.nll, rel=1e-6)
     most = 0
-    with pytest.raises(EvaluationError, match="not enough memory on cpu for a sequence of 16 tokens"):
+    with refused("out-of-memory", kind=EvaluationError):
         perplexity(subject.module, subject.tokenizer, text, Protocol(window=16))
     with refused("out-of-memory"):
         perplexity(subject.module, subject.tokenizer, text, Protocol(window=16, batch_size=4))
@@ -224,6 +224,7 @@ def test_a_window_is_the_models_longest_input_where_none_is_given():
         ("1 2 3", Protocol(window=1), "window-too-short", "window"),
         ("1 2 3", Protocol(window=4, stride=5), "stride-out-of-range", "stride"),
         ("1 2 3", Protocol(separator="2", stride=2), "stride-with-documents", "stride"),
+        ("1 2 3", Protocol(window=3, spread=True, stride=2), "stride-with-spread", "stride"),
         ("1 2 3 4 5 6 7 77", Protocol(), "token-outside-vocabulary", ""),
     ],
 )
@@ -311,3 +312,37 @@ def test_word_perplexity_and_bits_per_byte_are_the_harness_own(shared: Path):
         (total,) = lm.loglikelihood_rolling([asked], disable_tqdm=True)
     assert result.word_perplexity == pytest.approx(math.exp(-total / len(content.split())), rel=1e-4)
     assert result.bits_per_byte == pytest.approx(-total / len(content.encode()) / math.log(2), rel=1e-4)
+
+
+def test_windows_can_lie_evenly_over_the_text():
+    """The middle ones of as many equal stretches, so that no end is favoured."""
+    text = text_of(" ".join(str(n % 50) for n in range(8 * 20 + 5)))
+    sequences, protocol = encode(Words(), text, Protocol(limit=4, spread=True), Config())
+    assert [(s[0], len(s)) for s in sequences] == [(8 * n % 50, 8) for n in (2, 7, 12, 17)]
+    assert (protocol.spread, protocol.windows, protocol.tokens_read) == (True, 4, 32)
+    every, first = (encode(Words(), text, Protocol(limit=20, spread=spread), Config()) for spread in (True, False))
+    assert every[0] == first[0]
+    assert first[1].spread is False
+
+
+def test_documents_can_lie_evenly_over_the_text():
+    text = text_of("one##two##three##four##five##six")
+    assert documents(text, "##", limit=2, spread=True) == ["two", "five"]
+    assert documents(text, "##", limit=6, spread=True) == documents(text, "##")
+
+
+@pytest.mark.shared
+def test_of_windows_over_the_whole_text_words_and_bytes_are_those_that_they_hold(shared: Path):
+    directory = shared / "models/stories3M"
+    model, tokenizer = load(directory, dtype=torch.float32), load_tokenizer(directory)
+    text = text_of("Once upon a time there was a little dog. " * 8 + "Extraordinarily uncharacteristic! é ü 大 " * 30)
+    found = perplexity(model, tokenizer, text, Protocol(window=20, limit=3, spread=True))
+    encoded = tokenizer(text.content, return_offsets_mapping=True)
+    ids, places = encoded["input_ids"], encoded["offset_mapping"]
+    begins = [20 * ((2 * n + 1) * (len(ids) // 20) // 6) for n in range(3)]
+    expected = sum(naive_nll(model, ids[at : at + 20]) for at in begins) / (3 * 19)
+    held = [text.content[places[at][0] : places[at + 19][1]] for at in begins]
+    words, size = (sum(map(len, parts)) / 60 for parts in ([h.split() for h in held], [h.encode() for h in held]))
+    assert found.nll == pytest.approx(expected, rel=1e-5)
+    assert found.word_perplexity == pytest.approx(math.exp(found.nll / words))
+    assert found.bits_per_byte == pytest.approx(found.nll / size / math.log(2))

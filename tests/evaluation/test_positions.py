@@ -6,6 +6,7 @@ import pytest
 
 from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.core.text import Text
+from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.evaluation.tasks.positions import buckets, losses_by_position, prepare
 from tests.errors import refused
 from tests.evaluation.subjects import log_probabilities, tiny
@@ -27,7 +28,7 @@ def test_each_bucket_is_the_mean_of_its_tokens():
     subject = tiny("gpt2")
     numbers = [(7 * n * n + 3 * n) % 90 for n in range(16 * 3 + 5)]
     text = Text("t", " ".join(map(str, numbers)), "s", "plain")
-    found = losses_by_position(subject, text, 16, 10)
+    found = losses_by_position(subject, text, Protocol(window=16, limit=10))
     assert found.protocol.windows == 3
     for first, last in buckets(16):
         expected = []

@@ -7,11 +7,10 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import msgspec
 import pytest
-from jinja2.exceptions import TemplateError
 
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import TaskOptions
@@ -91,6 +90,10 @@ def test_another_rule_and_another_set_can_be_given(tmp_path: Path):
         ('{"patterns": ["a{99999999999999999999}"]}', "rule-wrong"),
         pytest.param(json.dumps({"patterns": ["(" * 3000]}), "rule-wrong", id="groups"),
         ("[]", "rule-wrong"),
+        ('{"patterns": "sorry"}', "rule-wrong"),
+        ('{"patterns": {"sorry": 1}}', "rule-wrong"),
+        ('{"patterns": ["a"], "first_characters": -5}', "rule-wrong"),
+        ('{"patterns": ["a"], "first_characters": true}', "rule-wrong"),
     ],
 )
 def test_damaged_rules_get_one_line(content: str, message: str, tmp_path: Path):
@@ -103,6 +106,13 @@ def test_damaged_rules_get_one_line(content: str, message: str, tmp_path: Path):
     os.mkfifo(tmp_path / "fifo")
     with refused("file-unreadable", "refusal_rule"):
         read_rule(str(tmp_path / "fifo"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pattern_that_python_warns_of_is_read(tmp_path: Path):
+    path = tmp_path / "rule.json"
+    path.write_text(json.dumps({"patterns": ["[[a]b"]}))
+    assert read_rule(str(path)).refuses("ab")
 
 
 @pytest.mark.parametrize(
@@ -122,24 +132,15 @@ def test_damaged_items_are_named(line: str, message: str):
         read_items("f", Path("f"), line.encode())
 
 
-class Templates:
-    """A tokenizer whose template may refuse a system role."""
-
-    def __init__(self, system: bool):
-        self.system = system
-
-    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
-        assert options["add_generation_prompt"] is True
-        assert options["tokenize"] is False
-        if not self.system and messages[0]["role"] == "system":
-            raise TemplateError("System role not supported")
-        return "|".join(f"{m['role']}:{m['content']}" for m in messages) + "|assistant:"
-
-
 def test_chat_templates_are_applied():
+    """One whose template refuses a system role gets it in the user's message."""
     item = Item("c", "refuse", "Do it.", "Do not.")
-    assert chat(Templates(True), item) == "system:Do not.|user:Do it.|assistant:"
-    assert chat(Templates(False), item) == "user:Do not.\n\nDo it.|assistant:"
+    said = "{% for m in messages %}{{ m.role }}:{{ m.content }}|{% endfor %}"
+    ending = "{{ 'assistant:' if add_generation_prompt and not enable_thinking }}"
+    refusing = "{{ raise_exception('System role not supported') if messages[0].role == 'system' }}"
+    whole, partial = (SimpleNamespace(chat_template=first + said + ending) for first in ("", refusing))
+    assert chat(whole, item) == "system:Do not.|user:Do it.|assistant:"
+    assert chat(partial, item) == "user:Do not.\n\nDo it.|assistant:"
     assert plain(item) == "Do not.\n\nUser: Do it.\nAssistant:"
 
 
@@ -155,12 +156,8 @@ def test_chat_templates_are_applied():
     ],
 )
 def test_templates_that_fail_get_one_line(template: str, said: str):
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0}, "a")), chat_template=template)
-    with pytest.raises(EvaluationError, match="the chat template cannot write c: " + re.escape(said)) as caught:
+    tokenizer = SimpleNamespace(chat_template=template)
+    with pytest.raises(EvaluationError, match="c: the chat template fails: " + re.escape(said)) as caught:
         chat(tokenizer, Item("c", "refuse", "Do it.", "Do not."))
     assert "\n" not in str(caught.value)
 
@@ -195,7 +192,7 @@ def test_rates_and_every_flip_are_reported(monkeypatch: pytest.MonkeyPatch):
     change = compare(before, after)
     assert change is not None
     assert [i.id for i in change.items] == ["bad", "forbidden", "silent"]
-    assert change.items[0].before["reply"] == no
+    assert change.items[0].before.reply == no
     assert change.numbers()["refused_harmful_difference"] == -1
 
 

@@ -65,7 +65,7 @@ def test_damaged_parquet_files_get_one_line(tmp_path: Path):
 
 
 def test_line_numbers_count_empty_lines():
-    rows = read_rows("x", Path("x"), b'\n{"a": 1}\n\n{"b": 2}\n')
+    rows = list(read_rows("x", Path("x"), b'\n{"a": 1}\n\n{"b": 2}\n'))
     assert rows == [(2, {"a": 1}), (4, {"b": 2})]
 
 

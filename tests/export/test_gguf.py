@@ -17,6 +17,7 @@ from gatenorm.exports.gguf import writer as gguf
 from gatenorm.exports.registry import Variant, export_form
 from gatenorm.exports.verify.verify import verify
 from gatenorm.models import loading as reference
+from tests.errors import refused
 from tests.export import gguf_models
 from tests.replaced import write_replaced
 
@@ -110,7 +111,7 @@ def test_an_end_of_text_token_ends_nothing(models: Models, tmp_path: Path):
         (found,) = engine.continue_greedily([[0, 130]], TOKENS)
         assert not np.isnan(found.logprobs).all(axis=1).any()
         assert found.logprobs[np.arange(TOKENS), list(found.tokens)].tolist() == np.nanmax(found.logprobs, 1).tolist()
-        with pytest.raises(gatenorm.errors.EvaluationError, match="do not fit into the context"):
+        with refused("context-too-short", "tokens", gatenorm.errors.EvaluationError):
             engine.continue_greedily([[0] * 200], TOKENS)
     finally:
         engine.close()

@@ -13,7 +13,7 @@ import torch
 
 from gatenorm.checkpoint import open_store
 from gatenorm.families import Layout, Projection, attention_weights, detect_layout, families
-from gatenorm.surgery.config import block_description
+from gatenorm.surgery.config import block_record
 from gatenorm.surgery.modeling_gatenorm import edit_block
 from tests.families.observed import attention, blocks, head_norm, language_model, observe, silenced
 from tests.tiny_models import CASES, GAINS_FROM_ONE, build, tokens
@@ -225,7 +225,7 @@ def test_block_computes_what_the_model_does_without_attention(name: str, layout:
             theirs = theirs[0] if isinstance(theirs, tuple) else theirs
             if layout.block.in_place:
                 edited = copy.deepcopy(block)
-                edit_block(edited, block_description(layout.data), model.config, {"attention": "remove"}, {})
+                edit_block(edited, block_record(layout.data).to_dict(), model.config, {"attention": "remove"}, {})
                 found = edited(*args, **{**kwargs, "past_key_values": None})
                 torch.testing.assert_close(found[0] if isinstance(found, tuple) else found, theirs, **TOLERANCE)
                 continue

@@ -16,6 +16,7 @@ from gatenorm.families.family import family
 
 SMALL = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": 512}
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2**62}
 WITHOUT_ORIGINAL = {k: v for k, v in LLAMA3.items() if not k.startswith("original")}
 
 SPELLINGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -125,6 +126,17 @@ def test_a_rope_type_that_is_not_known_is_named(kind: str) -> None:
 @pytest.mark.parametrize(
     "scaling",
     [
+        *(
+            {"type": "yarn", "factor": 4.0, key: wrong}
+            for key in ("beta_fast", "beta_slow")
+            for wrong in (-1, "x", [1])
+        ),
+        *(
+            {"type": "yarn", "factor": 4.0, "beta_fast": wrong}
+            for wrong in (float("nan"), float("inf"), {"a": 1}, True)
+        ),
+        {"type": "yarn", "factor": 4.0, "rope_theta": 1},
+        {"type": "yarn", "factor": 4.0, "beta_fast": 5e-324, "original_max_position_embeddings": 2**62},
         {"type": "linear"},
         {"type": "linear", "factor": 0},
         {"type": "linear", "factor": "4"},
@@ -138,6 +150,13 @@ def test_parameters_that_are_missing_or_wrong_are_one_line(scaling: dict[str, An
     with pytest.raises(CriterionError) as error:
         rotary.frequencies()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("weight", ["x", [1], True, float("nan"), -1])
+def test_the_logit_scale_of_yarn_is_a_number_or_one_line(weight: object) -> None:
+    rotary = Rotary.of({"rope_scaling": {**YARN, "mscale_all_dim": weight}}, family("llama", {}), 16)
+    with pytest.raises(CriterionError):
+        _ = rotary.yarn_scale
 
 
 @pytest.mark.parametrize(

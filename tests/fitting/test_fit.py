@@ -109,7 +109,7 @@ def test_what_attention_does_to_single_tokens_is_a_linear_map(name: str, tiny_mo
     layout, module = layout_of(tiny_models(name)), build(name)
     tokens = tuple((token,) for token in range(VOCABULARY))
     edits = Edits.of("attention", layout.attention_layers[1:4:2], "linear")
-    found = moments(module, layout, Samples(tokens, {}, 64), edits)
+    found = moments(module, layout, Samples(tokens, 64), edits)
     exact = all(m.unexplained(solve(m, 1e-12)) < 1e-6 for m in found.values())
     attention = "." + layout.block.attention[0] + "."
     biased = any(attention in key and key.endswith(".bias") for key in module.state_dict())

@@ -11,6 +11,8 @@ printed with its input and makes the exit status 1.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import mmap
 import os
 import random
 import re
@@ -28,7 +30,7 @@ from tests.fuzz.mutants import mutant
 from tests.fuzz.tally import Count, Tally
 
 if TYPE_CHECKING:
-    from tests.fuzz.parsers import Parser
+    from tests.fuzz.parser import Parser
 
 # Bytes of an input that coverage leads to; seconds of a turn, after which the next parser has its own.
 _LONGEST, _TURN = 1 << 16, 20
@@ -78,6 +80,7 @@ def guided(parser: Parser, seconds: float, folder: Path) -> Count:
             return mutant(draw.choice(parser.samples), parser.form, draw)[:longest]
 
     tries, clock = 0, time.monotonic if parser.slow else time.process_time
+    tried_last = mmap.mmap(-1, 8 + _LONGEST)  # of parent and child: what ends the child cannot be asked afterwards
 
     def once(data: bytes) -> None:
         nonlocal tries
@@ -85,6 +88,7 @@ def guided(parser: Parser, seconds: float, folder: Path) -> Count:
         if clock() > until:  # libFuzzer knows the time by the clock alone, and a busy machine leaves little of that
             os.write(2, f"tried {tries}\n".encode())
             os._exit(0)
+        tried_last[: 8 + len(data)] = len(data).to_bytes(8, "little") + data
         outcome(parser.read, data)
 
     child = os.fork()
@@ -104,7 +108,12 @@ def guided(parser: Parser, seconds: float, folder: Path) -> Count:
     _, status, used = os.wait4(child, 0)
     said = log.read_text(errors="replace")
     runs = re.search(r"^tried (\d+)$", said, re.MULTILINE)
-    findings = [] if status == 0 else [f"exit status {os.waitstatus_to_exitcode(status)}: {said[-3000:]}"]
+    findings = []
+    if status != 0:
+        content = tried_last[8 : 8 + int.from_bytes(tried_last[:8], "little")]
+        (folder / f"finding-{hashlib.sha256(content).hexdigest()[:16]}").write_bytes(content)
+        code = os.waitstatus_to_exitcode(status)
+        findings.append(f"exit status {code} of {content!r:.3000}: {said[-3000:]}")
     reached = len(list(corpus.iterdir())) - len(parser.samples)
     return Count(used.ru_utime + used.ru_stime, int(runs[1]) if runs else 0, reached, findings)
 

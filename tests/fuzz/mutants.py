@@ -64,13 +64,16 @@ def scrambled(data: bytes, draw: random.Random) -> bytes:
 
 
 def mutant(sound: bytes, form: str, draw: random.Random) -> bytes:
-    """An input like a sound one; ``form`` is ``json``, ``yaml`` or ``bytes``.
+    """An input like a sound one; ``form`` is ``json``, ``lines`` (of JSON), ``yaml`` or ``bytes``.
 
     Of JSON and YAML most mutants can be parsed, so that what reads the values meets them; the rest is scrambled too.
     """
     if form == "bytes":
         return scrambled(sound, draw)
-    if form == "json":
+    if form == "lines":
+        rows = mutated([json.loads(line) for line in sound.splitlines() if line.strip()], draw)
+        text = b"\n".join(json.dumps(row).encode() for row in (rows if isinstance(rows, list) else [rows]))
+    elif form == "json":
         text = json.dumps(mutated(json.loads(sound), draw)).encode()
     else:
         text = yaml.safe_dump(mutated(yaml.safe_load(sound), draw)).encode("utf-8", "surrogatepass")

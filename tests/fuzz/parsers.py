@@ -7,8 +7,8 @@ import shutil
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ from gatenorm.exports.nemotron import writer as nas_export
 from gatenorm.exports.registry import export_forms
 from gatenorm.families import detect_layout
 from gatenorm.files import LARGE, parse_json
-from gatenorm.models.chat_template import _end
+from gatenorm.models.chat_template import render
+from gatenorm.models.companions import check_companions
 from gatenorm.records import Plan, Scores, read_json, read_record, to_json
 from gatenorm.records.audit import Audit
 from gatenorm.records.evidence import evidence_from_json
@@ -39,9 +40,12 @@ from gatenorm.recovery import state as recovery_state
 from gatenorm.recovery.look import Look
 from gatenorm.results import ResultStore
 from gatenorm.results.fingerprint import Fingerprint
+from gatenorm.surgery.card_origin import metadata_of
 from gatenorm.surgery.config import pruned_config, tokenizer_config
 from tests.checkpoint.test_lying_hub import CLIENT
 from tests.families.gguf_files import write as write_gguf
+from tests.fuzz.given import Given
+from tests.fuzz.parser import Parser, text
 from tests.tiny_models import save
 
 _AUDIT = Path(__file__).resolve().parents[1] / "fixtures" / "audit_demo.json"
@@ -59,29 +63,12 @@ _QUANTISED: tuple[dict[str, Any], ...] = (
     },
     {"group_size": 64, "bits": 4},
 )
+_CARD = b"---\nlicense: mit\nbase_model: org/model\ntags: [a, b]\n---\n# A model\n"
 _TEMPLATES = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|a|>{% endif %}",
     "{{ bos_token }}{% set n = namespace(x=0) %}{% for m in messages %}{% set n.x = n.x + 1 %}{{ n.x * m.content }}"
     "{% endfor %}{{ tools | tojson }}{{ raise_exception('no') if n.x > 4 }}{{ strftime_now('%d') }}",
 )
-
-
-@dataclass(frozen=True)
-class Parser:
-    """``read(content)`` reads the file, or refuses it with an error of ours.
-
-    ``form`` is that of ``samples``, which are sound. Of a parser that is ``slow`` a twentieth as many are tried.
-    """
-
-    name: str
-    samples: tuple[bytes, ...]
-    read: Callable[[bytes], object]
-    form: str = "json"
-    slow: bool = False
-
-
-def text(data: Any) -> bytes:
-    return json.dumps(data).encode()
 
 
 class Place:
@@ -143,6 +130,8 @@ class Place:
         yield Parser("kept result", (file.read_bytes(),), self.read_kept)
         tree = [{"type": "file", "path": "a", "oid": "1" * 40, "size": 1, "lfs": {"oid": "2" * 64, "size": 1}}]
         yield Parser("hub answer", (text({"sha": "0" * 40, "siblings": tree}),), _answer)
+        yield Parser("head of a card", (_CARD,), self.read_card, "bytes")
+        yield from Given(self.folder / "given").parsers()
 
     def at(self, name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
         """Reads a file of that name."""
@@ -205,11 +194,16 @@ class Place:
 
         def read(content: bytes) -> None:
             with self._changed(name, content):
+                check_companions(self.model, (name,))
                 without_code(read_json(self.model / name, name, LARGE))
                 tokenizer_config(self.layout)
                 tokenizer(self.layout, 1024)
 
         return read
+
+    def read_card(self, content: bytes) -> None:
+        with self._changed("README.md", content):
+            metadata_of(self.layout, (), [])
 
     @contextmanager
     def _changed(self, name: str, content: bytes) -> Iterator[None]:
@@ -272,7 +266,8 @@ def _model(path: Path) -> None:
 
 
 def _template(content: bytes) -> None:
-    assert _end((content.decode("utf-8", "replace"),), "{}") in (True, False)
+    given = SimpleNamespace(chat_template=content.decode("utf-8", "replace"))
+    render(given, [{"role": "user", "content": "One."}], add_generation_prompt=True)
 
 
 def _answer(content: bytes) -> None:

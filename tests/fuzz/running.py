@@ -36,16 +36,22 @@ def outcome(read: Callable[[bytes], object], content: bytes) -> str:
 
 @contextmanager
 def _time() -> Iterator[None]:
-    def late(number: int, frame: object) -> None:
-        raise TimeoutError(f"more than {SECONDS} seconds")
+    late = False
 
-    before = signal.signal(signal.SIGPROF, late)
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal late
+        late = True
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGPROF, interrupt)
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
+        if late:  # whatever the parser made of the interruption
+            raise TimeoutError(f"more than {SECONDS} seconds")
 
 
 @contextmanager

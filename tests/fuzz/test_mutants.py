@@ -12,14 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings, strategies as st
 
 from tests.fuzz.mutants import mutant
-from tests.fuzz.parsers import Parser, Place
+from tests.fuzz.parser import Parser
+from tests.fuzz.parsers import Place
 from tests.fuzz.running import BESIDES, TIMES, outcome
 
 NAMES = (
     *("safetensors", "index", "config", "quantisation config", "gatenorm entry of a config", "config of an export"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "SentencePiece"),
     *("chat template", "GGUF header and metadata", "GGUF as a model", "plan", "evidence", "scores", "audit.json"),
-    *("audit state", "audit.yaml", "recovery state", "kept result", "hub answer"),
+    *("audit state", "audit.yaml", "recovery state", "kept result", "hub answer", "head of a card"),
+    *("rows of text", "rows of prompts", "rows of refusal items", "rows of zero-shot tasks", "refusal rule", "recipe"),
+    *("pickled weights", "adapter_config.json"),
 )
 
 
@@ -32,7 +35,8 @@ def test_every_parser_is_tried_and_reads_what_is_sound(parsers: dict[str, Parser
     assert tuple(parsers) == NAMES
     for parser in parsers.values():
         assert [outcome(parser.read, sample) for sample in parser.samples].count("refused") == 0 or (
-            parser.name in ("quantisation config", "config of an export")  # settings of one model, weights of another
+            # Settings of one model, weights of another; an adapter is no model.
+            parser.name in ("quantisation config", "config of an export", "adapter_config.json")
         )
 
 
@@ -53,7 +57,7 @@ def test_memory_stays_within_a_multiple_of_the_file(content: bytes, parsers: dic
     tracemalloc.start()
     try:
         for parser in parsers.values():
-            if parser.form == "json":
+            if parser.form in ("json", "lines"):
                 outcome(parser.read, content)
     finally:
         tracemalloc.stop()

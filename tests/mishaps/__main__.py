@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.mishaps.commands import COMMANDS, Models, Series
-from tests.mishaps.situations import SITUATIONS, killed, stopped, workers_killed
+from tests.mishaps.situations import SITUATIONS, killed, source_changed, stopped, workers_killed
 
 FINE = ("nothing", "whole", "resumable")
 
@@ -26,6 +26,8 @@ def times(name: str, series: Series, kills: int, others: int) -> int:
     """How often a mishap happens to a command: half as often, or a quarter, where the command takes long."""
     slow = series.command.resumes
     if series.command.workers != (SITUATIONS[name] is workers_killed) or (name == "disk full" and not _can_mount()):
+        return 0
+    if series.command.judges and SITUATIONS[name] is source_changed:
         return 0
     wanted, share = (kills, 2) if name == "kill -9" else (others, 4)
     return -(-wanted // share) if slow else wanted

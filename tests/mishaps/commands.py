@@ -20,7 +20,7 @@ import yaml
 
 from gatenorm.cli import main
 from gatenorm.demo.package import MODEL
-from tests.audit.audits import SMALL, differences, figures
+from tests.audit.audits import SMALL, differences, figures, without_timings
 from tests.families.gguf_files import write as write_gguf
 
 AUDIT: dict[str, Any] = {
@@ -31,6 +31,7 @@ AUDIT: dict[str, Any] = {
     "search": {"gate": None},
 }
 _RECOVERY = "--steps 12 --watch-every 2 --watch-windows 2 --length 32 --batch 1 --rank 2 --held-out demo --data demo"
+_SCORE = "--criterion cosine@random --samples 8 --length 64 --layer-by-layer"
 # Long enough ago that what lies there is no longer being made.
 _LONG_AGO = 3600
 
@@ -51,9 +52,10 @@ class Models:
 
 @dataclass(frozen=True)
 class Command:
-    """One command: its arguments before ``-o``, its output's name, and whether it goes on where it was stopped.
+    """One command: its arguments, its output's name and option, and whether it goes on where it was stopped.
 
-    ``workers`` are Ray's; nothing else happens to such a command than that these are killed.
+    ``FOLDER`` in its arguments is where the output lies. ``workers`` are Ray's; nothing else happens to such a command
+    than that these are killed. One that ``judges`` what it reads has another answer when that changes.
     """
 
     name: str
@@ -62,13 +64,16 @@ class Command:
     out: str = "out"
     resumes: bool = False
     workers: bool = False
+    option: str = "-o"
+    judges: bool = False
 
     @property
     def audits(self) -> bool:
         return self.name.startswith("audit")
 
     def line(self, models: Models, folder: Path) -> list[str]:
-        return [*self.arguments(models).split(), "-o", str(folder / self.out)]
+        arguments = [str(folder) if one == "FOLDER" else one for one in self.arguments(models).split()]
+        return [*arguments, self.option, str(folder / self.out)]
 
 
 COMMANDS = {
@@ -78,6 +83,17 @@ COMMANDS = {
         Command("prune (GGUF)", lambda m: f"prune {m.gguf} --drop 1", lambda m: m.gguf, "out.gguf"),
         Command("export (GGUF)", lambda m: f"export {m.pruned} --to gguf", lambda m: m.pruned, "out.gguf"),
         Command("export (NAS)", lambda m: f"export {m.pruned} --to nemotron-nas", lambda m: m.pruned),
+        Command("convert", lambda m: f"convert {m.gguf}", lambda m: m.gguf),
+        Command(
+            *("score", lambda m: f"score {m.demo} {_SCORE} --activations FOLDER", lambda m: m.demo, "out.json"),
+            option="--json",
+        ),
+        Command(
+            *("verify", lambda m: f"verify {m.pruned} --against {m.pruned} --tokens 4", lambda m: m.pruned),
+            *("out.json",),
+            option="--json",
+            judges=True,
+        ),
         Command("recover", lambda m: f"recover {m.pruned} {_RECOVERY}", lambda m: m.pruned, resumes=True),
         Command("audit", lambda m: f"audit {m.demo} --config {m.audit}", lambda m: m.demo, resumes=True),
         Command(
@@ -259,12 +275,14 @@ def _is_partial(name: str) -> bool:
 
 
 def contents(out: Path) -> dict[str, str]:
-    """A hash of each file; of a recovery's records, which hold timings, only that they can be read."""
+    """A hash of each file, without timings; of a recovery's records only that they can be read."""
     files = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
     found = {}
     for path in files:
         data = path.read_bytes()
         if path.name in ("recovery.json", "README.md"):
             data = b"read" if path.suffix == ".md" or json.loads(data) else b""
+        elif path == out and path.suffix == ".json":
+            data = json.dumps(without_timings(json.loads(data))).encode()
         found[str(path.relative_to(out))] = hashlib.sha256(data).hexdigest()
     return found

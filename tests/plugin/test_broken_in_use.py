@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +119,7 @@ def test_criteria_from_weights(body: str, installed: Installed):
         "return Measured({layer: float('nan') for layer in run.layers})",
         "return Measured({layer: 'x' for layer in run.layers})",
         "return Measured({**{layer: 1.0 for layer in run.layers}, 99: 1.0})",
+        "return Measured({layer: 1.0 for layer in run.layers}, {'score': 'x'})",
         "raise RuntimeError",
     ],
 )
@@ -308,3 +311,17 @@ def test_families_that_are_wrong_where_they_are_used(change: str, command: str, 
     name, *arguments = command.split()
     out = ("-o", installed.place / "made") if name in ("prune", "export") else ()
     installed.refused(name, model, *arguments, *out)
+
+
+def test_a_later_command_of_the_process_is_not_blamed_on_who_described_an_earlier_model(installed: Installed):
+    installed.add(DESCRIBED.format("{}"), points("families", name="ministral"))
+    demo = named_model("demo")
+    assert demo is not None
+    model = with_config(demo.directory, installed.place / "model", model_type="ministral")
+    broken = with_config(demo.directory, installed.place / "broken", num_attention_heads=None)
+    program = "import sys; sys.path.insert(0, sys.argv[1]); from gatenorm.cli import main; "
+    program += "print([main(['inspect', place]) for place in sys.argv[2:]])"
+    command = [sys.executable, "-c", program, *map(str, (installed.place, model, broken))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stdout.splitlines()[-1] == "[0, 2]"
+    assert "evil" not in done.stderr

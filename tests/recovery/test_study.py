@@ -20,6 +20,7 @@ from gatenorm.records.evidence import Data, Figure, Harness
 from gatenorm.recovery.study import _Measure
 from gatenorm.recovery.study_record import Figures, Outcome, Study, StudyProtocol, StudyTexts, Variant
 from gatenorm.report.figures.recovery import plot_study
+from tests.errors import refused
 from tests.recovery.conftest import SETTINGS, Place
 from tests.results.test_fingerprint import swap_two_tokens
 
@@ -118,7 +119,7 @@ def test_a_study_measures_goes_on_and_refuses_another(place: Place, tmp_path: Pa
     swap_two_tokens(changed)
     with pytest.raises(OutputError, match=r"holds another study \(model "):
         gatenorm.recovery_study(changed, *arguments[1:], **how)
-    with pytest.raises(RecoveryError, match="is pruned already"):
+    with refused("model-pruned", "model", RecoveryError):
         gatenorm.recovery_study(place.pruned, tmp_path / "t", str(place.text), [0.5])
     with pytest.raises(OutputError) as error:
         gatenorm.recovery_study(place.dense, place.pruned, str(place.text), [0.5], **how)

@@ -20,6 +20,7 @@ from gatenorm.recovery.merging import with_adapters
 from gatenorm.recovery.student import adapted_modules
 from gatenorm.recovery.training import Step, held_out_loss, train
 from gatenorm.results import Fingerprint
+from tests.errors import refused
 from tests.recovery.conftest import SETTINGS, Place
 
 # Always the same few words: something that can be learned in a few steps.
@@ -133,7 +134,7 @@ def test_a_state_of_another_recovery_is_refused_by_name(place: Place, tmp_path: 
     whole = path.read_bytes()
     for damaged in (whole[:-20], whole.replace(b'step\\": ', b'step\\":-')):
         path.write_bytes(damaged)
-        with pytest.raises(RecoveryError, match="is no readable state"):
+        with refused("state-damaged", kind=RecoveryError):
             train(adapted(place, SETTINGS), place.layout, CORPUS, SETTINGS, path=path, key=KEY)
 
 

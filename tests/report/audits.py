@@ -15,7 +15,6 @@ from gatenorm.records.audit import (
     CostCase,
     NotExamined,
     Probe,
-    Provenance,
     Search,
     StepName,
     Verdict,
@@ -36,12 +35,15 @@ from gatenorm.records.evidence import (
     RefusalProtocol,
     Retrieval,
     RetrievalProtocol,
+    UnevenTasks,
     Workload,
     WorkloadItem,
     WorkloadProtocol,
     evidence_from_json,
 )
+from gatenorm.records.provenance import Provenance
 from gatenorm.report.page.audit_view import quoted_request
+from tests.calibrations import calibration
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ATTACKS = (
@@ -108,7 +110,7 @@ def with_english_tasks(one: Audit) -> Audit:
             protocol=RefusalProtocol(chat_template="", decoding="greedy", new_tokens=4, rule=""),
         )
         before = structs.replace(reply, refused=True, reply="No")
-        turned = ChangedItem(id="a", changed=("refused_harmful",), before=to_json(before), after=to_json(reply))
+        turned = ChangedItem(id="a", changed=("refused_harmful",), before=before, after=reply)
         change = Comparison(
             **whose,
             of="refusal",
@@ -194,8 +196,8 @@ def attacked(attack: str) -> Audit:
         chosen=variants[0].name,
         variants=variants,
         baseline=Measurements(map(record, one.baseline)),
-        scores=tuple(structs.replace(s, calibration={"source": attack}) if s.calibration else s for s in one.scores),
-        warnings=(Diagnostic(kind=attack, message=attack, evidence={attack: attack}),),
+        scores=tuple(structs.replace(s, calibration=calibration(attack)) if s.calibration else s for s in one.scores),
+        warnings=(Diagnostic(message=attack, evidence=UnevenTasks(variant=attack, tasks={attack: 1.0}, p=0.05)),),
         not_examined=(NotExamined(StepName.TASKS, attack, attack, attack),),
         config={attack: [attack]},
         provenance=from_json(Provenance, spoilt(to_json(one.provenance), attack), "provenance"),

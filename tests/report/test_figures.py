@@ -32,16 +32,24 @@ from gatenorm.records.evidence import (
     TextProtocol,
 )
 from gatenorm.records.rankings import RankingComparison
-from gatenorm.report.figures.curve import plot_curve, plot_pareto
+from gatenorm.report.figures.curve import curve_figure, plot_curve, plot_pareto
 from gatenorm.report.figures.drawing import NARROW, WIDE, check_format, inline, svg
 from gatenorm.report.figures.evaluations import changes_figure, plot_retrieval
-from gatenorm.report.figures.rankings import plot_agreement, plot_heads, plot_scores, plot_selection, scores_figure
-from gatenorm.report.figures.series import Point, Series, log_ticks
+from gatenorm.report.figures.rankings import (
+    layers_figure,
+    plot_agreement,
+    plot_heads,
+    plot_scores,
+    plot_selection,
+    scores_figure,
+)
+from gatenorm.report.figures.series import Point, Series, count_axis, log_ticks
+from tests.calibrations import calibration
 
 IDENTITY = ModelIdentity("a-model", "llama", 8, "0", {})
 LAYERS = tuple(LayerScore(n, float(8 - n), (1.0 + n, 2.0)) for n in range(8) if n != 3)
 SCORES = Scores(IDENTITY, "gate-norm-heads", LAYERS, 0.1, 10)
-OTHER = structs.replace(SCORES, criterion="cosine", calibration={"source": "self"})
+OTHER = structs.replace(SCORES, criterion="cosine", calibration=calibration("self"))
 FLAT = structs.replace(SCORES, criterion="depth", layers=tuple(LayerScore(s.layer, 1.0) for s in LAYERS), ranking=())
 COMPARISON = RankingComparison(
     IDENTITY, (SCORES, OTHER, FLAT), (agree(SCORES, OTHER), agree(SCORES, FLAT), agree(OTHER, FLAT)), ()
@@ -184,6 +192,42 @@ def test_names_cannot_act():
     assert "&lt;/svg&gt;&lt;script&gt;" in drawn
 
 
+def test_titles_are_one_line(tmp_path: Path):
+    scores = structs.replace(SCORES, model=structs.replace(IDENTITY, name="m\nn\x1b"))
+    for ending in ("html", "svg"):
+        plot_scores(scores, tmp_path / f"a.{ending}")
+        assert "m n?: gate-norm-heads by layer" in (tmp_path / f"a.{ending}").read_text(encoding="utf-8")
+
+
+LIMITED = """
+import resource, sys
+from gatenorm.cli import main
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), hard))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are kept on Linux")
+@pytest.mark.parametrize("ending", ["png", "svg", "html"])
+def test_a_limit_of_memory_is_one_line_and_nothing_half_written(ending: str, tmp_path: Path):
+    """V8 reserves more addresses than ``ulimit -v`` leaves, and aborts the process in which it cannot."""
+    asked = ["score", "demo", "--plot", str(tmp_path / f"a.{ending}"), "--json", str(tmp_path / "a.json")]
+    command = [sys.executable, "-c", LIMITED, str(4 << 30), *asked]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert ended.stderr.startswith("error: a figure cannot be drawn: the memory of this process is limited")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are kept on Linux")
+def test_a_limit_that_is_wide_enough_changes_no_byte(tmp_path: Path):
+    for name, limit in (("limited", 1 << 40), ("free", -1)):
+        command = [sys.executable, "-c", LIMITED, str(limit), "score", "demo", "--plot", str(tmp_path / f"{name}.png")]
+        subprocess.run(command, capture_output=True, check=True)
+    assert (tmp_path / "limited.png").read_bytes() == (tmp_path / "free.png").read_bytes()
+
+
 def test_a_change_is_drawn_in_the_row_of_its_task_also_where_others_are_missing():
     """A variant that lacks one task must not move the marks of the next ones."""
 
@@ -193,6 +237,32 @@ def test_a_change_is_drawn_in_the_row_of_its_task_also_where_others_are_missing(
     drawn = svg(changes_figure([series("small", ["rte"], 0), series("large", ["boolq", "rte"], 1)], "points")(WIDE))
     at = {tip: float(y) for y, tip in re.findall(r'translate\([\d.]+,([\d.]+)\)"[^>]*><title>([^<]*)', drawn)}
     assert abs(at["small, rte"] - at["large, rte"]) < abs(at["large, rte"] - at["large, boolq"])
+
+
+def test_a_line_that_others_would_hide_is_drawn_wider():
+    """Of four the first three nearly coincide, and the last goes its own way."""
+
+    def series(name: str, *values: float) -> Series:
+        return Series(
+            name, tuple(Point(n, value, f"{name} {n}") for n, value in zip((0, 3, 6), values, strict=True)), 0
+        )
+
+    lines = [series("a", 30, 40, 60), series("b", 30, 40, 60), series("c", 30, 41, 61), series("d", 30, 300, 3000)]
+    drawn = svg(curve_figure(lines)(WIDE))
+    widths = {float(width) for width in re.findall(r'stroke-width="([\d.]+)"', drawn)}
+    assert sorted(widths)[-3:] == pytest.approx([1.8, 4.0, 6.2])
+
+
+def test_an_axis_of_counts_is_written_where_something_was_measured():
+    assert count_axis([12, 0, 3, 6.0, 3]).to_dict()["axis"]["values"] == [0, 3, 6, 12]
+    assert count_axis(range(41)).to_dict()["axis"]["values"] == [*range(0, 41, 5)]
+
+
+def test_scores_by_layer_have_a_panel_each():
+    drawn = svg(layers_figure([SCORES, structs.replace(SCORES, criterion="depth")])(WIDE))
+    for name in (SCORES.criterion, "depth"):
+        assert drawn.count(f">{name}<") == 1
+    assert drawn.count("<title>layer 0: ") == 2
 
 
 @pytest.mark.parametrize(("low", "high"), [(1.8, 2.3), (9.5, 1200.0), (0.9, 1e9), (101.0, 104.0), (5.0, 30.0)])

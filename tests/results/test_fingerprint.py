@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,13 @@ import msgspec
 import pytest
 
 from gatenorm.checkpoint import open_store
+from gatenorm.checkpoint.formats.safetensors import local
 from gatenorm.demo.package import MODEL
+from gatenorm.files import LARGE
+from gatenorm.progress import Progress
 from gatenorm.records.serialization import from_json, to_json
 from gatenorm.results import Fingerprint
+from gatenorm.results.hashes import file_sha256
 
 
 def swap_two_tokens(directory: Path) -> None:
@@ -54,6 +59,33 @@ def test_everything_that_the_loader_reads_counts(name: str, counts: bool, tmp_pa
     (directory / name).parent.mkdir(exist_ok=True)
     (directory / name).write_text("changed")
     assert (open_store(directory).fingerprint() != before) is counts
+
+
+def test_a_giant_that_no_loader_opens_counts_and_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A hole of 6 GB: by its size and a sample, which a copy of the model has too."""
+    hashed: list[int] = []
+
+    def noted(path: Path, progress: Progress | None = None) -> str:
+        hashed.append(path.stat().st_size)
+        assert hashed[-1] <= LARGE
+        return file_sha256(path, progress)
+
+    monkeypatch.setattr(local, "file_sha256", noted)
+    found = []
+    for name in ("a", "b"):
+        shutil.copytree(MODEL.checked_directory(), tmp_path / name)
+        for giant in ("optimizer.dat", "corpus.txt"):
+            (tmp_path / name / giant).touch()
+            os.truncate(tmp_path / name / giant, 6 << 30)
+        found.append(open_store(tmp_path / name).fingerprint())
+    assert found[0] == found[1] != open_store(MODEL.checked_directory()).fingerprint()
+    os.truncate(tmp_path / "b/optimizer.dat", 7 << 30)
+    assert open_store(tmp_path / "b").fingerprint() != found[0]
+    with (tmp_path / "a/corpus.txt").open("r+b") as file:
+        file.seek((6 << 30) * 3 // 32)
+        file.write(b"sampled")
+    assert open_store(tmp_path / "a").fingerprint() != found[0]
+    assert hashed
 
 
 def test_software_is_this_code_and_versions():

@@ -37,10 +37,11 @@ def known_figures(asked: Recipe) -> set[str]:
         yardstick = asked.rankings.yardstick or ""
         criteria = (*asked.rankings.criteria, *([yardstick] if yardstick else []))
         counts = [count_for_share(share, len(layers)) for share in BUDGETS]
-        names |= {f"score/{name}/{layer}" for name in criteria for layer in layers}
+        names |= {f"score/{name}/{layer}" for name in criteria for layer in (*layers, "last")}
         names |= {f"fall/{name}/late over early" for name in criteria}
         names |= {f"spearman/{name}/{yardstick}" for name in asked.rankings.criteria}
         names |= {f"shared/{a}+{b}/{count}" for a in criteria for b in criteria for count in counts}
+        names |= {f"share/{a}+{b}/{share:.0%}" for a in criteria for b in criteria for share in BUDGETS}
         names |= {f"first/{name}/{count}" for name in criteria for count in counts}
         names |= {"vacuous/share of heads/all"} if asked.rankings.bound else set()
     if asked.removal:
@@ -134,6 +135,19 @@ def test_a_name_that_is_nearly_right_is_suggested():
     assert "did you mean 'smollm2-perplexity'?" in error.value.text()
     with refused("file-missing", "name"):
         recipe("nowhere.yaml")
+
+
+def test_a_recipe_like_another_states_what_differs():
+    own, base = recipe("mistral-7b-proxy"), recipe("llama-2-7b-proxy")
+    assert (own.model, own.shape) == ("mistralai/Mistral-7B-v0.1", base.shape)
+    assert (own.claims, own.rankings, own.calibration) == (base.claims, base.rankings, base.calibration)
+    assert recipe("gemma-2-9b-proxy").shape != base.shape
+
+
+@pytest.mark.parametrize("like", ["smollm2-nothing", "[a]"])
+def test_a_recipe_like_none_is_refused(like: str, tmp_path: Path):
+    with refused("recipe-unknown", "like"):
+        recipe(written(tmp_path, LEAST + f"like: {like}\n"))
 
 
 def test_in_small_everything_has_at_most_so_many():

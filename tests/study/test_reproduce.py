@@ -199,6 +199,20 @@ def test_a_trial_says_that_its_figures_are_not_to_be_believed(found: Reproductio
     assert "believe none of its figures" in capsys.readouterr().out
 
 
+def test_figures_of_few_models_share_a_table(capsys: pytest.CaptureFixture[str]):
+    """As of a recovery: a table for each of its tasks would have one or two figures."""
+    kinds = ("pruned", "recovered", "copying pruned", "copying recovered")
+    figures = {f"{kind}/gate-norm/15": Figure(value=0.5) for kind in kinds} | {
+        "recovered/unpruned/0": Figure(value=1.0)
+    }
+    figures |= {f"score/gate-norm/{layer}": Figure(value=2.0) for layer in range(9)}
+    identity = gatenorm.open_model("demo").identity()
+    tables.show(Reproduction(name="", title="", source="", model=identity, figures=figures, claims=(), parts=()))
+    said = capsys.readouterr().out
+    assert [said.count(f"{word} ") for word in ("gate-norm, 15", "unpruned", "copying recovered")] == [1, 1, 1]
+    assert said.count("┏") == 2
+
+
 def test_the_command_lists_recipes_and_says_what_one_would_take(
     recipe_file: Path, options: Options, capsys: pytest.CaptureFixture[str]
 ):

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from gatenorm.families import families
 from gatenorm.families.schema import Block, Family
 from gatenorm.records import Edits, ModelIdentity, Plan, from_json, to_json
-from gatenorm.surgery.config import block_description
+from gatenorm.surgery.config import block_record
 
 LAYERS = 6
 VOCABULARY = 64
@@ -247,7 +247,7 @@ def pruned_config(model: Any, name: str, drop: Sequence[int]) -> dict[str, Any]:
             "base_model_type": base,
             "layers": LAYERS,
             "edits": to_json(Edits.of("attention", drop)),
-            "block": block_description(shape.family()),
+            "block": block_record(shape.family()).to_dict(),
             "plan": to_json(Plan(ModelIdentity("ä model", base, LAYERS, "0" * 64, {}), Edits.of("attention", drop))),
         },
     }

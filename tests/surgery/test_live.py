@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from gatenorm.errors import PlanError
 from gatenorm.records import Edits, Plan, from_json
 from gatenorm.surgery.live import edit_model
+from tests.errors import refused
 from tests.surgery.pruned_models import (
     LAYERS,
     SHAPES,
@@ -108,7 +109,7 @@ def test_live_surgery_refuses_and_leaves_the_model_alone(drop, block, message):
 
 
 def test_live_surgery_refuses_what_it_does_not_know():
-    with pytest.raises(PlanError, match="LlamaModel cannot be pruned"):
+    with refused("model-class-wrong", kind=PlanError):
         edit_model(build("llama").model, Edits.of("attention", [1]), SHAPES["llama"].family())
     with pytest.raises(PlanError, match="scale_attn_by_inverse_layer_idx"):
         edit_model(

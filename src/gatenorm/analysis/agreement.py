@@ -58,7 +58,7 @@ def label(scores: Scores) -> str:
     A calibration may say itself what it is ``called``, where files' names alone do not tell it from another.
     """
     if scores.calibration is not None:
-        called = scores.calibration.get("called") or Path(str(scores.calibration["source"])).name
+        called = scores.calibration.called or Path(scores.calibration.source).name
         return f"{scores.criterion}@{called}"
     return scores.criterion if scores.seed in (None, 0) else f"{scores.criterion}@{scores.seed}"
 
@@ -73,6 +73,18 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
     above = sum((p - mean) * (q - mean) for p, q in zip(x, y, strict=True))
     below = math.sqrt(sum((p - mean) ** 2 for p in x) * sum((q - mean) ** 2 for q in y))
     return above / below if below else None
+
+
+def spearman_ends(value: float, pairs: int) -> tuple[float, float] | None:
+    """The 95% interval of Spearman's rank correlation of so many pairs.
+
+    Fisher's ``atanh(r)`` with the variance ``(1 + r^2 / 2) / (n - 3)`` (Bonett and Wright, 2000). ``None`` of fewer
+    than four pairs, and of a perfect correlation, whose spread cannot be told.
+    """
+    if pairs < 4 or abs(value) >= 1:
+        return None
+    reach = 1.959964 * math.sqrt((1 + value * value / 2) / (pairs - 3))
+    return math.tanh(math.atanh(value) - reach), math.tanh(math.atanh(value) + reach)
 
 
 def kendall(a: Sequence[float], b: Sequence[float]) -> float | None:

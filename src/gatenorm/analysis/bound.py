@@ -54,7 +54,7 @@ def measure_bound(session: ScoringSession, calibration: Calibration, progress: P
     module, samples = session.module, session.samples(calibration)
     seen = _Maxima(layout)
     observe(module, layout, samples, seen, progress)
-    return Bound(layers=tuple(one.bound() for one in seen.layers), protocol=dict(samples.protocol))
+    return Bound(layers=tuple(one.bound() for one in seen.layers), protocol=samples.protocol)
 
 
 class _Maxima(Observer):

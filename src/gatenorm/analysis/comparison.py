@@ -11,6 +11,8 @@ from gatenorm.criteria.criterion_spec import CriterionSpec, score_all
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CriterionError
+from gatenorm.evaluation.core.text import GENERIC
+from gatenorm.models.named import reads_text
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, Scores
 from gatenorm.records.rankings import CrossCheck, Dispute, RankingComparison
@@ -28,15 +30,17 @@ def cross_check(
     calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> CrossCheck:
-    """Hold a scoring against ``cosine`` on random and on self-sampled tokens, where ``count`` layers are to be removed.
+    """Hold a scoring against ``cosine`` on packaged text and on random tokens; ``count`` layers are to be removed.
 
-    The source of ``calibration`` is not used.
+    A model that has no tokenizer, or a language of its own, reads text that it samples itself instead of the packaged
+    one. The source of ``calibration`` is not used.
 
     Raises:
         CalibrationError, CheckpointError, MissingExtraError: the model cannot be run.
     """
     how = calibration or Calibration(RANDOM)
-    checks = tuple(session.score(CHECK, with_source(how, source), progress) for source in (RANDOM, SELF))
+    sources = (GENERIC if reads_text(session.layout) else SELF, RANDOM)
+    checks = tuple(session.score(CHECK, with_source(how, source), progress) for source in sources)
     return held_against(scores, checks, count, protect)
 
 
@@ -107,6 +111,6 @@ def compare(
 
 def _most_telling(scores: Sequence[Scores]) -> Scores | None:
     """The ``cosine`` to warn by: on text rather than on the model's own, on that rather than on random tokens."""
-    given = {str(s.calibration["source"]): s for s in scores if s.criterion == "cosine" and s.calibration}
+    given = {s.calibration.source: s for s in scores if s.criterion == "cosine" and s.calibration}
     drawn = [given[source] for source in (SELF, RANDOM) if source in given]
     return next((s for source, s in given.items() if source not in (SELF, RANDOM)), drawn[0] if drawn else None)

@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+from msgspec.structs import replace
 
 from gatenorm.analysis.agreement import label
 from gatenorm.analysis.curve_metrics import FunctionProbe, Measure, Probe, TaskProbe, check_probes
@@ -38,11 +39,12 @@ _PERPLEXITY = "perplexity"
 
 @dataclass(frozen=True)
 class TextProbe:
-    """The perplexity of a text, which was cut into ``samples``."""
+    """The perplexity of a text that was ``cut`` into ``samples``."""
 
     model: Model
     text: Text
     samples: Samples
+    cut: TextProtocol
 
     @property
     def name(self) -> str:
@@ -51,10 +53,10 @@ class TextProbe:
     @cached_property
     def protocol(self) -> TextProtocol:
         """How the text was cut, and what it is read in."""
-        return TextProtocol(**self.samples.protocol, dtype=self.model.computes_in, device=self.model.device)
+        return replace(self.cut, dtype=self.model.computes_in, device=self.model.device)
 
     @property
-    def key(self) -> Mapping[str, Any]:
+    def key(self) -> Mapping[str, object]:
         return {"data": to_json(self.text.identity()), "protocol": self.protocol.facts()}
 
     @cached_property
@@ -136,14 +138,14 @@ def evaluation_text(source: str) -> Text:
         raise
 
 
-def evaluation_samples(model: Model, text: Text, protocol: Protocol) -> Samples:
-    """A text as the sequences that perplexity is taken on, by the protocol of ``gatenorm eval``.
+def evaluation_samples(model: Model, text: Text, protocol: Protocol) -> tuple[Samples, TextProtocol]:
+    """A text as the sequences that perplexity is taken on, and how it was cut, by the protocol of ``gatenorm eval``.
 
     Raises:
         EvaluationError: no tokenizer, a text shorter than one window, or tokens outside the vocabulary.
     """
     sequences, described = encode(model.tokenizer, text, protocol, model.config)
-    return Samples(tuple(map(tuple, sequences)), described.facts(), protocol.batch_size)
+    return Samples(tuple(map(tuple, sequences)), protocol.batch_size), described
 
 
 def curve(
@@ -189,7 +191,7 @@ def curve(
         latency.check(model)
         probes.append(latency)
     check_probes(model, probes)
-    reading = TextProbe(model, text, evaluation_samples(model, text, protocol))
+    reading = TextProbe(model, text, *evaluation_samples(model, text, protocol))
     fingerprints = None
     if state is not None:  # every weight is read for its hash, which nobody needs without a directory
         base = Fingerprint.of(

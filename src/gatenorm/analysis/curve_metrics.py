@@ -24,7 +24,7 @@ class Probe(Protocol):
         """What the state file and errors call it."""
 
     @property
-    def key(self) -> Mapping[str, Any]:
+    def key(self) -> Mapping[str, object]:
         """All that decides its figures beside the model and the hardware, as plain JSON."""
 
     def measure(self, model: Model, layers: Collection[int]) -> Evidence:
@@ -39,7 +39,7 @@ class FunctionProbe:
     function: Measure
 
     @property
-    def key(self) -> Mapping[str, Any]:
+    def key(self) -> Mapping[str, object]:
         """Its name in its module: a function that was changed under the same name needs a new state file."""
         return {name: getattr(self.function, f"__{name}__", None) for name in ("module", "qualname")}
 
@@ -59,7 +59,7 @@ class TaskProbe:
         return self.job.title
 
     @property
-    def key(self) -> Mapping[str, Any]:
+    def key(self) -> Mapping[str, object]:
         return {"kind": self.job.kind, **self.job.key}
 
     def measure(self, model: Model, layers: Collection[int]) -> Evidence:

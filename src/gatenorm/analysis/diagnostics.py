@@ -11,6 +11,14 @@ import numpy as np
 from gatenorm.analysis.agreement import by_layer, label, spearman
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.records import Diagnostic, Scores, spans
+from gatenorm.records.evidence import (
+    Cliff,
+    FewLayersShared,
+    GateNormsDoNotFall,
+    HighPerplexity,
+    PerplexityJump,
+    SharedLayers,
+)
 from gatenorm.records.numbers import quantity
 
 # The best split of one normal lump explains 0.64 of its variance, of a uniform one 0.75; of few layers somewhat more.
@@ -18,7 +26,6 @@ _SHARE = 0.8
 # Neighbours in a ranking without groups lie a typical gap apart; a group is set off by several.
 _GAP = 3.0
 _FEWEST_LAYERS = 6
-FEW_SHARED = "few-layers-shared"
 
 
 @dataclass(frozen=True)
@@ -105,21 +112,19 @@ def few_shared(proxy: Scores, check: Scores, count: int, protect: Sequence[int] 
     shared = sorted({*chosen} & {*other})
     if 2 * len(shared) >= count:
         return None
-    evidence = {
-        "criterion": label(proxy),
-        "check": label(check),
-        "count": count,
-        "chosen": sorted(chosen),
-        "chosen_by_check": sorted(other),
-        "shared": shared,
-        "limit": count / 2,
-    }
+    evidence = FewLayersShared(
+        criterion=label(proxy),
+        count=count,
+        chosen=tuple(sorted(chosen)),
+        limit=count / 2,
+        checks=(SharedLayers(check=label(check), chosen=tuple(sorted(other)), shared=tuple(shared)),),
+    )
     which = f" ({spans(shared)})" if shared else ""
     message = (
         f"{label(proxy)} and {label(check)} share {len(shared)} of {quantity(count, 'layer')} that each would remove"
         f"{which}, fewer than half: {label(proxy)} may be unreliable for this model"
     )
-    return Diagnostic(kind=FEW_SHARED, message=message, evidence=evidence)
+    return Diagnostic(message=message, evidence=evidence)
 
 
 def gate_norms_do_not_fall(scores: Scores) -> Diagnostic | None:
@@ -138,19 +143,18 @@ def gate_norms_do_not_fall(scores: Scores) -> Diagnostic | None:
     late = statistics.fmean(values[layer] for layer in layers[-third:])
     if late < early:
         return None
-    correlation = spearman(layers, [values[layer] for layer in layers])
-    evidence = {
-        "criterion": scores.criterion,
-        "mean_of_first_third": early,
-        "mean_of_last_third": late,
-        "layers_in_a_third": third,
-        "spearman_with_depth": correlation,
-    }
+    evidence = GateNormsDoNotFall(
+        criterion=scores.criterion,
+        mean_of_first_third=early,
+        mean_of_last_third=late,
+        layers_in_a_third=third,
+        spearman_with_depth=spearman(layers, [values[layer] for layer in layers]),
+    )
     message = (
         f"{scores.criterion} does not fall towards the late layers: {early:.4g} in the mean of the first {third}, "
         f"{late:.4g} of the last {third}; the paper's argument rests on such a fall"
     )
-    return Diagnostic(kind="gate-norms-do-not-fall", message=message, evidence=evidence)
+    return Diagnostic(message=message, evidence=evidence)
 
 
 def curve_signatures(name: str, perplexities: Mapping[int, float]) -> list[Diagnostic]:
@@ -164,27 +168,29 @@ def curve_signatures(name: str, perplexities: Mapping[int, float]) -> list[Diagn
     warnings = []
     high = next((n for n in counts if too_high(perplexities[counts[0]], perplexities[n])), None)
     if high is not None:
-        warnings.append(_perplexity("perplexity-above-100", name, perplexities, high, "is above 100"))
-    jump = next((n for n in counts if perplexities[n] >= JUMP * perplexities[counts[0]]), None)
+        warnings.append(_perplexity(HighPerplexity, HIGH_PERPLEXITY, name, perplexities, high, "is above 100"))
+    limit = JUMP * perplexities[counts[0]]
+    jump = next((n for n in counts if perplexities[n] >= limit), None)
     if jump is not None:
-        warnings.append(_perplexity("perplexity-jump", name, perplexities, jump, "has risen by an order of magnitude"))
+        what = "has risen by an order of magnitude"
+        warnings.append(_perplexity(PerplexityJump, limit, name, perplexities, jump, what))
     at = _cliff(counts, perplexities)
     if at is not None:
         before = counts[counts.index(at) - 1]
-        evidence = {
-            "criterion": name,
-            "removed_before": before,
-            "removed_after": at,
-            "perplexity_before": perplexities[before],
-            "perplexity_after": perplexities[at],
-            "limit_nats": _CLIFF_NATS,
-            "limit_times_median_step": _CLIFF_TIMES,
-        }
+        evidence = Cliff(
+            criterion=name,
+            removed_before=before,
+            removed_after=at,
+            perplexity_before=perplexities[before],
+            perplexity_after=perplexities[at],
+            limit_nats=_CLIFF_NATS,
+            limit_times_median_step=_CLIFF_TIMES,
+        )
         message = (
             f"{name}: a cliff at {at} removed: perplexity {perplexities[before]:.4g} at {before}, "
             f"{perplexities[at]:.4g} at {at}"
         )
-        warnings.append(Diagnostic(kind="cliff", message=message, evidence=evidence))
+        warnings.append(Diagnostic(message=message, evidence=evidence))
     return warnings
 
 
@@ -193,20 +199,16 @@ def weakest(scores: Scores, count: int, protect: Sequence[int] = ()) -> list[int
     return [layer for layer in scores.ranking if layer not in set(protect)][:count]
 
 
-def _perplexity(kind: str, name: str, perplexities: Mapping[int, float], at: int, what: str) -> Diagnostic:
-    first = min(perplexities)
-    evidence = {
-        "criterion": name,
-        "removed": at,
-        "perplexity": perplexities[at],
-        "perplexity_whole": perplexities[first],
-        "limit": HIGH_PERPLEXITY if kind == "perplexity-above-100" else JUMP * perplexities[first],
-    }
+def _perplexity(
+    kind: type[HighPerplexity], limit: float, name: str, perplexities: Mapping[int, float], at: int, what: str
+) -> Diagnostic:
+    whole, pruned = perplexities[min(perplexities)], perplexities[at]
     message = (
-        f"{name}: perplexity {what} with {at} removed ({perplexities[at]:.4g}, unpruned {perplexities[first]:.4g}): a "
-        "layer that the model needs has gone"
+        f"{name}: perplexity {what} with {at} removed ({pruned:.4g}, unpruned {whole:.4g}): a layer that the model "
+        "needs has gone"
     )
-    return Diagnostic(kind=kind, message=message, evidence=evidence)
+    evidence = kind(criterion=name, removed=at, perplexity=pruned, perplexity_whole=whole, limit=limit)
+    return Diagnostic(message=message, evidence=evidence)
 
 
 def _cliff(counts: Sequence[int], perplexities: Mapping[int, float]) -> int | None:

@@ -9,7 +9,6 @@ it memory.
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -43,7 +42,7 @@ class LatencyProbe:
         return "latency"
 
     @property
-    def key(self) -> Mapping[str, Any]:
+    def key(self) -> Mapping[str, object]:
         """With the number of threads, for which alone a timing is true."""
         import torch
 

@@ -20,6 +20,8 @@ from gatenorm.surgery.proof import assumption, foreign_keys, is_proved
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# The family that types of one's own are copies of, as a rule: the one that is tried, and suggested where it fits.
+_COPIED = "llama"
 # What names a model: a path, a model id of the hub, a name such as ``demo``; or one that is open already.
 ModelLike = str | os.PathLike[str] | Layout | ScoringSession
 
@@ -49,8 +51,10 @@ def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = Tru
     try:
         layout = detect_layout(checkpoint, family)
     except FamilyError as error:
-        if error.code == "family-unknown" and family is None and _computes_like_llama(checkpoint):
-            error.hint += f". It computes like Llama, as a tiny random model shows: set {named('family')} to llama"
+        if error.code == "family-unknown" and family is None and _computes_like(_COPIED, checkpoint):
+            error.hint += (
+                f". It computes like {_COPIED}, as a tiny random model shows: set {named('family')} to {_COPIED}"
+            )
         raise
     if layout.pruned:
         return layout
@@ -61,15 +65,15 @@ def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = Tru
     return replace(layout, assumption="; ".join(filter(None, said)))
 
 
-def _computes_like_llama(checkpoint: TensorStore) -> bool:
-    """Whether assuming ``llama`` would do, proved: names of tensors alone say nothing."""
-    if not named_like(checkpoint, "llama"):
+def _computes_like(family: str, checkpoint: TensorStore) -> bool:
+    """Whether assuming that family would do, proved: names of tensors alone say nothing."""
+    if not named_like(checkpoint, family):
         return False
     try:
-        layout = detect_layout(checkpoint, "llama")
+        layout = detect_layout(checkpoint, family)
     except FamilyError:
         return False
-    return is_proved(checkpoint.config, layout.layers, "llama")
+    return is_proved(checkpoint.config, layout.layers, family)
 
 
 def _check_typo(name: str) -> None:

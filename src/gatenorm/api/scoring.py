@@ -82,7 +82,9 @@ def cross_check(
     calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> CrossCheck:
-    """Compare a scoring of ``model`` with ``cosine`` on random tokens and on text that it samples from itself.
+    """Compare a scoring of ``model`` with ``cosine`` on packaged text and on random tokens.
+
+    A model without a tokenizer, or with a language of its own, reads text that it samples itself instead of the first.
 
     Args:
         model: or a :func:`session`, which says on which device.

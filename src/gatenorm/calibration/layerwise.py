@@ -7,6 +7,7 @@ in memory, what stands behind them is never read.
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -167,8 +168,10 @@ def _streams(
     if spool is None:
         yield [torch.empty(shape, dtype=dtype) for shape in shapes]
         return
-    with write_errors(spool), tempfile.NamedTemporaryFile(dir=spool, prefix="gatenorm-streams-") as file:
+    with write_errors(spool), tempfile.TemporaryFile(dir=spool) as file:  # which never has a name, where possible
+        nbytes = sum(sizes) * dtype.itemsize
+        file.truncate(nbytes)
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, sum(sizes) * dtype.itemsize)
-        room = torch.from_file(file.name, shared=True, size=sum(sizes), dtype=dtype)
+            os.posix_fallocate(file.fileno(), 0, nbytes)
+        room = torch.frombuffer(mmap.mmap(file.fileno(), nbytes), dtype=dtype)
     yield [part.view(shape) for part, shape in zip(room.split(sizes), shapes, strict=True)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gatenorm.errors import CalibrationError, named
 from gatenorm.evaluation.core.text import GENERIC
+from gatenorm.records.calibration import CalibrationTokens
+from gatenorm.records.evidence import Data, TextProtocol
 from gatenorm.records.self_text import SelfText
 
 SELF, RANDOM, HUB = "self", "random", "hub:"
@@ -99,25 +101,10 @@ def with_source(calibration: Calibration, source: str) -> Calibration:
 
 @dataclass(frozen=True)
 class Samples:
-    """Token sequences, and in words how they came about; ``self_text`` of those that the model wrote."""
+    """Token sequences, of which ``batch_size`` are run at a time; by default as many as fit into a pass."""
 
     sequences: tuple[tuple[int, ...], ...]
-    protocol: Mapping[str, Any]
     batch_size: int | None = None
-    self_text: SelfText | None = None
-
-    @classmethod
-    def of(
-        cls,
-        sequences: Iterable[Sequence[int]],
-        stated: Mapping[str, Any],
-        calibration: Calibration,
-        self_text: SelfText | None = None,
-    ) -> Samples:
-        """The samples that were asked for; ``stated`` is what the protocol says besides their number and length."""
-        kept = tuple(tuple(s) for s in sequences)
-        lengths = {"samples": len(kept), "length": calibration.length, "tokens": sum(map(len, kept))}
-        return cls(kept, {**stated, **lengths}, calibration.batch_size, self_text)
 
     @property
     def tokens(self) -> int:
@@ -127,6 +114,41 @@ class Samples:
     def predicted(self) -> int:
         """Tokens that have others in front of them."""
         return self.tokens - len(self.sequences)
+
+
+@dataclass(frozen=True)
+class CalibrationSamples(Samples):
+    """The sequences that came of a calibration, and how they came about."""
+
+    protocol: CalibrationTokens = field(kw_only=True)
+
+    @classmethod
+    def of(
+        cls,
+        sequences: Iterable[Sequence[int]],
+        calibration: Calibration,
+        *,
+        bos: bool = False,
+        batch_size: int | None = None,
+        data: Data | None = None,
+        text: TextProtocol | None = None,
+        self_text: SelfText | None = None,
+    ) -> CalibrationSamples:
+        """The samples that were asked for; what else is given goes into their protocol."""
+        kept = tuple(tuple(s) for s in sequences)
+        protocol = CalibrationTokens(
+            source=calibration.source,
+            samples=len(kept),
+            length=calibration.length,
+            tokens=sum(map(len, kept)),
+            seed=calibration.seed if calibration.drawn else None,
+            bos=bos,
+            batch_size=batch_size,
+            data=data,
+            text=text,
+            self_text=self_text,
+        )
+        return cls(kept, calibration.batch_size, protocol=protocol)
 
 
 def batches(samples: Samples) -> Iterator[Sequence[Sequence[int]]]:

@@ -8,6 +8,7 @@ from gatenorm.checkpoint.parts import NewTensor as NewTensor
 from gatenorm.checkpoint.store import (
     GGUF as GGUF,
     TRANSFORMERS as TRANSFORMERS,
+    ModelConfig as ModelConfig,
     TensorSpec as TensorSpec,
     TensorStore as TensorStore,
 )

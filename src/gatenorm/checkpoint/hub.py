@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gatenorm.checkpoint.companions import INDEX, SINGLE, is_companion
 from gatenorm.checkpoint.hub_answers import AT_MOST, check_answers
-from gatenorm.checkpoint.hub_transfer import without_xet
+from gatenorm.checkpoint.hub_transfer import TRANSFERS
 from gatenorm.errors import CheckpointError, GatenormError, RecordError
 from gatenorm.files import LARGE
 from gatenorm.records.serialization import read_json
@@ -126,7 +126,7 @@ def hub_errors(model: str) -> Iterator[None]:
 
     check_answers()
     try:
-        with without_xet():
+        with TRANSFERS.one():
             yield
         return
     except (GatenormError, MemoryError):

@@ -5,11 +5,14 @@ user's token in hand.
 """
 
 import re
+import sys
+import time
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from gatenorm.checkpoint.hub_transfer import TRANSFERS
 from gatenorm.errors import CheckpointError
 from gatenorm.files import LARGE, parse_json
 
@@ -26,14 +29,17 @@ _ASKED = "gatenorm_asked"
 _PAGE = LARGE // 200
 # Seconds that a hub may ask us to wait before we try again.
 _PATIENCE = 60
+# Bytes that a body has to bring in so many seconds of waiting for it: a kilobyte a second.
+_SLOWEST, _WINDOW = 60 << 10, 60.0
 
 
 @cache
 def check_answers() -> None:
-    """Have every answer to huggingface_hub in this process checked from now on.
+    """Have the answers to huggingface_hub checked that are asked for while :data:`TRANSFERS` go on.
 
-    A request then raises :class:`CheckpointError` for a hash that is none, a body that is longer than was asked for or
-    compressed, JSON that is none or beyond the limits of small files, a next page elsewhere, or a long wait. Where it
+    Requests of others, before and after, are left as they are. One of ours raises :class:`CheckpointError` for a hash
+    that is none; a body that is compressed, longer than was asked for, or comes more slowly than a kilobyte a second
+    for a minute; JSON that is none or beyond the limits of small files; a next page elsewhere; or a long wait. Where it
     has the header ``AT_MOST`` it also does for a longer body than that, and for a listing without an end.
     """
     from huggingface_hub import set_client_factory
@@ -42,12 +48,18 @@ def check_answers() -> None:
     make = _http._GLOBAL_CLIENT_FACTORY  # whoever uses gatenorm as a library may have set one
 
     def checked() -> Any:
-        client = make()
+        client, announced = make(), dict[str, int]()
         hooks = client.event_hooks
-        client.event_hooks = {
-            "request": [*hooks["request"], _ask_plainly],
-            "response": [*hooks["response"], partial(_check, {})],
-        }
+
+        def ask(request: Any) -> None:
+            if TRANSFERS.going_on:
+                _ask_plainly(request)
+
+        def check(response: Any) -> None:
+            if _ASKED in response.request.extensions:
+                _check(announced, response)
+
+        client.event_hooks = {"request": [*hooks["request"], ask], "response": [*hooks["response"], check]}
         return client
 
     set_client_factory(checked)
@@ -87,8 +99,8 @@ def _check(announced: dict[str, int], response: Any) -> None:
         _limit(response, int(asked[2]) - int(asked[1]) + 1, "a server that answers range requests")
     elif api or "content-length" not in response.headers:
         _limit(response, LARGE)
-    elif at_most is not None:
-        _limit(response, at_most)
+    else:
+        _limit(response, sys.maxsize if at_most is None else at_most)
     if api and response.is_success:
         content = response.read()
         if at_most is not None:
@@ -127,15 +139,25 @@ def _check_hash(host: str, name: str, value: Any) -> None:
 
 
 def _limit(response: Any, most: int, expected: str = "") -> None:
-    """Have the body end with an error at the first byte too many."""
+    """Have the body end with an error at the first byte too many, or where it hardly comes: silence ends by itself."""
     source = response.stream
     [base] = [kind for kind in type(source).__mro__ if kind.__name__ == "SyncByteStream"]
     host = response.request.url.host
 
     class Limited(base):  # type: ignore[misc,valid-type]
         def __iter__(self) -> Iterator[bytes]:
-            left = most
-            for piece in source:
+            left, waited, brought = most, 0.0, 0
+            pieces = iter(source)
+            while True:
+                began = time.monotonic()
+                piece = next(pieces, None)
+                if piece is None:
+                    return
+                waited, brought = waited + time.monotonic() - began, brought + len(piece)
+                if waited >= _WINDOW:
+                    if brought < _SLOWEST:
+                        raise _wrong(host, f"{brought:,} bytes in {waited:.0f} seconds: it is not waited for")
+                    waited, brought = 0.0, 0
                 left -= len(piece)
                 if left < 0:
                     raise _wrong(host, f"more than the {most:,} bytes that a body may have", expected)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatenorm.checkpoint.dtypes import Bits, Float32, to_float32
-from gatenorm.checkpoint.store import TensorSpec, TensorStore
+from gatenorm.checkpoint.store import ModelConfig, TensorSpec, TensorStore
 from gatenorm.errors import CheckpointError
 from gatenorm.extensions import Extension, extensions, passing_over
 
@@ -176,7 +176,7 @@ class Quantisation:
     unprunable: str = ""
 
 
-def settings_of(config: Mapping[str, Any]) -> Settings | None:
+def settings_of(config: ModelConfig) -> Settings | None:
     """How a configuration says that weights are quantised; ``None`` where it does not, {} where it cannot be read."""
     inner = config.get("text_config")
     for place in (config, inner if isinstance(inner, Mapping) else {}):
@@ -186,7 +186,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings | None:
     return None
 
 
-def without_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def without_settings(config: ModelConfig) -> dict[str, Any]:
     """The configuration of the same model with weights that are not quantised."""
     plain = {key: value for key, value in config.items() if key not in _KEYS}
     inner = plain.get("text_config")
@@ -198,7 +198,7 @@ def methods() -> Mapping[str, Extension]:
     return extensions("quantisations", ("gatenorm.checkpoint.quantised",), "QUANTISATION", Quantisation)
 
 
-def quantisation(config: Mapping[str, Any]) -> tuple[str, Quantisation] | None:
+def quantisation(config: ModelConfig) -> tuple[str, Quantisation] | None:
     """The method that a configuration names, if it is known, with its name."""
     settings = settings_of(config)
     if settings is None:
@@ -219,7 +219,7 @@ def unprunable_by(method: str) -> str:
     return f"its weights are quantised by {method}: {form.unprunable}" if form.unprunable else ""
 
 
-def unreadable(config: Mapping[str, Any], stored: Iterable[str]) -> str | None:
+def unreadable(config: ModelConfig, stored: Iterable[str]) -> str | None:
     """Why weights that are quantised cannot be read, or ``None``: by no known method, or by one that is not named."""
     settings = settings_of(config)
     if settings is not None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from gatenorm.checkpoint.dtypes import Float32
 from gatenorm.checkpoint.quantisation import Parts, Quantisation, quantisation, settings_of
-from gatenorm.checkpoint.store import TensorSpec, TensorStore
+from gatenorm.checkpoint.store import ModelConfig, TensorSpec, TensorStore
 from gatenorm.errors import CheckpointError, first_line
 from gatenorm.extensions import check_kind
 
@@ -65,7 +65,7 @@ class QuantisedWeight:
             ) from None
 
 
-def quantised_weights(tensors: TensorStore, config: Mapping[str, Any]) -> dict[str, QuantisedWeight]:
+def quantised_weights(tensors: TensorStore, config: ModelConfig) -> dict[str, QuantisedWeight]:
     """The weights that are stored in parts, by their names.
 
     Raises:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Forms of checkpoints: a directory that transformers loads, a file that llama.cpp does.
 TRANSFORMERS, GGUF = "transformers", "gguf"
+# What a ``config.json`` holds: other people's JSON, of which families say which keys they read.
+ModelConfig = Mapping[str, Any]
 # How many rows of two tensors are compared at once.
 _ROWS = 4096
 
@@ -181,6 +183,8 @@ class TensorStore(Protocol):
 
     def fingerprint(self, progress: Progress | None = None) -> str:
         """The sha256 of everything that can change what the model computes: all weights and all companions.
+
+        Of other files that are larger than a loader may open one to be, size and a sample count, not every byte.
 
         Args:
             progress: called with (bytes hashed, bytes in all) where files have to be read.

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from gatenorm.cli.command import Command, Group
 from gatenorm.cli.declaration import command
 from gatenorm.cli.stopping import INTERRUPTED, Stopped
 from gatenorm.errors import CheckpointError, FamilyError, GatenormError, first_line, printable
-from gatenorm.extensions import installed
+from gatenorm.extensions import Extension, describing, installed
 
 app = typer.Typer(
     name="gatenorm",
@@ -69,7 +70,11 @@ def run(arguments: list[str] | None = None) -> int:
     Raises:
         KeyboardInterrupt: Ctrl-C, or a polite request to stop, after every clean-up.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with describing() as described:
+        return _run(list(sys.argv[1:] if arguments is None else arguments), described)
+
+
+def _run(arguments: list[str], described: Mapping[str, Extension]) -> int:
     # Accepted anywhere: people add it at the end of the line that failed.
     debug = "--debug" in arguments
     try:
@@ -81,7 +86,7 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()  # here, where it can still be said what went wrong
         return status
     except GatenormError as error:
-        return _complain(error.text() + _described_by(error), error, debug)
+        return _complain(error.text() + _described_by(error, described), error, debug)
     except BrokenPipeError:
         # The reader of the output has seen enough. Python would complain once more when it flushes on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -95,8 +100,8 @@ def run(arguments: list[str] | None = None) -> int:
             return _complain(f"the package {package}, which extends gatenorm, failed: {said}", error, debug)
         if not isinstance(error, Exception):
             raise
-        if described := _described_by(error):
-            return _complain(said + described, error, debug)
+        if blamed := _described_by(error, described):
+            return _complain(said + blamed, error, debug)
         # A bug: shown in full, with an exit status of its own, since `verify` uses 1 for a difference.
         import traceback
 
@@ -154,15 +159,15 @@ def invoke(arguments: list[str]) -> int:
             signal.signal(number, before)
 
 
-def _described_by(error: Exception) -> str:
-    """Who described the model, where that was another package and the error may come of it."""
+def _described_by(error: Exception, described: Mapping[str, Extension]) -> str:
+    """Who described the models of this command, where that was another package and the error may come of it."""
     about_the_model = (
         not isinstance(error, GatenormError)
         or isinstance(error, (CheckpointError, FamilyError))
         or error.field == "model"
         or error.code == "not-exportable"
     )
-    others = [str(added) for added in installed().described.values() if added.package not in str(error)]
+    others = [str(added) for added in described.values() if added.package not in str(error)]
     if not (about_the_model and others):
         return ""
     return f"; the model is described by {' and '.join(others)}"

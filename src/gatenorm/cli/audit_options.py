@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Annotated, Any, get_args
 
 from gatenorm.cli.declaration import Option, Reader
-from gatenorm.cli.options import audit, common, ranking, removal, speed
+from gatenorm.cli.options import audit, common, evaluation, ranking, removal, speed
 from gatenorm.errors import AuditError, named
 
 # The headings of the help, by section of the configuration.
@@ -53,20 +53,20 @@ def _default(key: str) -> str:
     return "" if value is None or isinstance(value, (bool, Mapping)) else str(value)
 
 
-SETTINGS = _settings(audit, ranking, removal, speed, common)
+SETTINGS = _settings(audit, evaluation, ranking, removal, speed, common)
 _DECLARED = {name: next(p for p in hint.__metadata__) for name, hint in SETTINGS.items()}
 
 
-def overlay(given: Given) -> dict[str, dict[str, Any]]:
+def overlay(given: Given) -> dict[str, dict[str, object]]:
     """The sections and keys that the options set, as a configuration file would hold them.
 
     Raises:
         AuditError: ``documents`` or ``window`` without ``data``.
     """
     given = _without_none(given)
-    sections: dict[str, dict[str, Any]] = {}
+    sections: dict[str, dict[str, object]] = {}
 
-    def put(key: str, value: Any) -> None:
+    def put(key: str, value: object) -> None:
         section, _, name = key.partition(".")
         sections.setdefault(section, {})[name] = value
 
@@ -96,7 +96,7 @@ def _without_none(given: Given) -> Given:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _text(data: str, given: Given) -> dict[str, Any]:
+def _text(data: str, given: Given) -> dict[str, object]:
     """A text with its protocol; WikiText-2 has one of its own, without a separator."""
     names = ("window", "limit") if data.startswith("wikitext2") else ("documents", "window", "limit")
     return {"data": data, **{name: given[name] for name in names if name in given}}

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from gatenorm.cli import console
-from gatenorm.errors import CriterionError, EvaluationError, PlanError, named
+from gatenorm.errors import CriterionError, EvaluationError, OutputError, PlanError, named
 
 if TYPE_CHECKING:
     from gatenorm.api.opening import ModelLike
     from gatenorm.calibration.samples import Calibration, Sampling
+    from gatenorm.cli.declaration import Option
     from gatenorm.cli.options import ranking
     from gatenorm.criteria.session import ScoringSession
+
+
+def outputs_apart(given: Mapping[str, Any], options: Mapping[str, Option]) -> None:
+    """Raise OutputError for an output in the place of another one, or of a file that is read as the model.
+
+    Args:
+        given: what was typed for each parameter.
+    """
+    taken: dict[Path, str] = {}
+    for name, option in sorted(options.items(), key=lambda pair: pair[1].writes):  # what is read comes first
+        typed = given.get(name)
+        for text in typed if isinstance(typed, (list, tuple)) else (typed,):
+            place = _place(text) if option.writes or not option.flags else None
+            if place is None or not (option.writes or place.is_file()):
+                continue
+            if option.writes and place in taken:
+                problem = f"is the same place as {named(taken[place])}, which would be overwritten"
+                hint = "give each output a name of its own"
+                raise OutputError("outputs-same", problem, field=name, given=text, hint=hint)
+            taken[place] = name
+
+
+def _place(text: object) -> Path | None:
+    """Where a file or a directory lies or will, links followed; ``None`` for FIFOs and devices, and for no path."""
+    if not isinstance(text, str) or not text:
+        return None
+    try:
+        path = Path(text).resolve()
+        return path if path.is_file() or path.is_dir() or not path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # a name that is too long, or a link to itself
+        return None
 
 
 def no_empty_separator(text: str, field: str) -> None:

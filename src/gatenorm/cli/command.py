@@ -33,6 +33,7 @@ class Command(TyperCommand):
         if "config" not in names:  # by which a file may say so: its command looks at both
             checks.warn_of_conversion(ctx.params.get("device"), ctx.params.get("dtype"))
         with fields_named(names):
+            checks.outputs_apart(ctx.params, declared)
             return super().invoke(ctx)
 
     def panels(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:

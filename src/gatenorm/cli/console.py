@@ -13,13 +13,13 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gatenorm.cli import table_layout
 from gatenorm.cli.estimate import Estimate
 from gatenorm.errors import OutputError, printable
 from gatenorm.records.numbers import bytes_for_people as bytes_for_people
 from gatenorm.records.serialization import to_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 T = TypeVar("T")
@@ -111,7 +111,10 @@ def is_quiet() -> bool:
 
 
 def quiet_hub() -> None:
-    """Keep the hub's bars off a stderr that is no terminal; must come before huggingface_hub is imported."""
+    """Keep the hub's bars off a stderr that is no terminal; must come before huggingface_hub is imported.
+
+    The variables stay set: the process is the command's, and so are its children, which time and train.
+    """
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # What went wrong is said once, by us.
@@ -145,13 +148,15 @@ def check_sink(target: str, field: str) -> None:
 def check_plot(file: Path, field: str) -> None:
     """Refuse a file that no plot can be written to, before the work is done."""
     from gatenorm.report.figures.drawing import check_format
+    from gatenorm.report.figures.rendering import check_memory
 
     check_format(file, field)
+    check_memory()
 
 
 def deliver(
     json_target: str | None,
-    data: Any,
+    data: object,
     show: Callable[[], None],
     csv_target: str | None = None,
     rows: Iterable[Mapping[str, object]] = (),
@@ -186,7 +191,7 @@ def write_csv(target: str, rows: Iterable[Mapping[str, object]]) -> None:
     write_text(Path(target), text.getvalue())
 
 
-def write_json(target: str, data: Any) -> None:
+def write_json(target: str, data: object) -> None:
     """Write records, or plain data with records in it, to a file, whole or not at all, or to stdout for ``-``.
 
     Raises:
@@ -204,11 +209,11 @@ def write_json(target: str, data: Any) -> None:
 def print_table(table: Table, *expendable: str) -> None:
     """A rich table on stdout, as wide as the terminal, or as wide as it needs where stdout is a file.
 
-    One that is too wide is :func:`narrowed`.
+    One that is too wide is :func:`table_layout.narrowed`.
     """
     from rich.segment import Segment
 
-    narrowed(table, expendable)
+    table_layout.narrowed(table, expendable)
 
     class Printable:
         def __rich_console__(self, console: Any, options: Any) -> Iterator[Segment]:
@@ -216,58 +221,18 @@ def print_table(table: Table, *expendable: str) -> None:
                 text = "\n".join(map(printable, segment.text.split("\n")))
                 yield segment if segment.control else Segment(text, segment.style)
 
-    _stdout().print(Printable())
+    table_layout.stdout_console().print(Printable())
 
 
 def print_parts(drawn: Callable[[Sequence[T]], Table], columns: Sequence[T]) -> None:
     """The table that ``drawn`` makes of the columns, or as few tables as have room for them all."""
     for parts in range(1, len(columns) + 1):
         size = -(-len(columns) // parts)
-        tables = [narrowed(drawn(columns[n : n + size])) for n in range(0, len(columns), size)]
-        if size == 1 or all(map(fits, tables)):
+        tables = [table_layout.narrowed(drawn(columns[n : n + size])) for n in range(0, len(columns), size)]
+        if size == 1 or all(map(table_layout.fits, tables)):
             for table in tables:
                 print_table(table)
             return
-
-
-def narrowed(table: Table, expendable: Sequence[str] = ()) -> Table:
-    """The same table: where it is too wide, headers break, then columns go that are ``expendable``, first to last.
-
-    Numbers and names stay whole as long as texts beside them can break.
-    """
-    if fits(table):
-        return table
-    by_name = {str(column.header): column for column in table.columns}
-    whole = [c for c in table.columns if c.justify == "right" or not any(" " in str(cell) for cell in c.cells)]
-    for column in whole:
-        words = textwrap.wrap(str(column.header), 1, break_long_words=False)
-        column.min_width = max(map(len, (*words, *"\n".join(map(str, column.cells)).split("\n"))))
-        column.header, column.no_wrap = textwrap.fill(str(column.header), column.min_width), True
-    for name in expendable:
-        if fits(table):
-            return table
-        table.columns = [column for column in table.columns if column is not by_name.get(name)]
-        for place, column in enumerate(table.columns):
-            column._index = place
-    if not fits(table, broken=True):
-        for column in whole:
-            column.min_width, column.no_wrap, column.overflow = None, False, "fold"
-    return table
-
-
-def _stdout() -> Console:
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
-
-
-def fits(table: Table, broken: bool = False) -> bool:
-    """Whether a rich table is no wider than the place of :func:`print_table`, with its texts ``broken`` or not."""
-    from rich.measure import Measurement
-
-    at = _stdout()
-    needed = Measurement.get(at, at.options.update(max_width=10_000), table)
-    return bool((needed.minimum if broken else needed.maximum) <= at.width)
 
 
 @contextmanager

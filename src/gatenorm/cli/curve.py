@@ -25,6 +25,7 @@ def command(
     window: evaluation.ContextWindow,
     documents: evaluation.Documents,
     limit: evaluation.Limit,
+    spread: evaluation.Spread,
     task_limit: evaluation.TaskLimit,
     latency: speed.Latency,
     new_tokens: speed.NewTokens,
@@ -54,7 +55,7 @@ def command(
     criterion_specs(criteria, tokens)
     evaluation_text(data)
     check_hardware(how["device"], how["dtype"])
-    protocol = Protocol(window, documents, limit, how["batch_size"])
+    protocol = Protocol(window, documents, limit, how["batch_size"], spread=spread)
     session = checks.session(model, how)
     timing = None if latency is None else LatencyProbe(latency, new_tokens, rounds=rounds)
     with console.kept_in(state), console.progress_bar("curve", "steps") as progress:

@@ -10,6 +10,7 @@ import inspect
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
@@ -60,6 +61,17 @@ class Option:
     def keys(self) -> tuple[str, ...]:
         """The keys that it sets."""
         return tuple(self.key.split())
+
+    @property
+    def writes(self) -> bool:
+        """Whether its value is a place to write to."""
+        return self.panel == OUTPUT and self.metavar in ("FILE", "DIR", "PATH")
+
+    @property
+    def meaning(self) -> str:
+        """What its value is, as the help has it: of an argument, whose placeholder is its name, in a few words."""
+        said = self.help if isinstance(self.help, str) else self.help()
+        return self.metavar if self.flags else said[:1].lower() + said[1:]
 
     def text(self) -> str:
         """The help with the default."""
@@ -112,7 +124,7 @@ def command(function: Callable[..., None], more: Mapping[str, Any] | None = None
             kinds = kind, *get_args(kind)
             declared = replace(declared, metavar="N" if int in kinds else "X" if float in kinds else "TEXT")
         options[name] = declared
-        readers[name] = next((note for note in notes if isinstance(note, Reader)), _number_reader(kind, notes))
+        readers[name] = next((note for note in notes if isinstance(note, Reader)), _reader(kind, notes))
         parameters.append(_for_typer(name, kind, readers[name], declared))
 
     @functools.wraps(function)
@@ -122,6 +134,8 @@ def command(function: Callable[..., None], more: Mapping[str, Any] | None = None
             check = options[name].check if name in options else None
             if check is not None and value is not None:
                 check(value, name)
+            if name in options and "" in (value if isinstance(value, list) else (value,)):
+                raise GatenormError("option-empty", "is empty", field=name, given="", expected=options[name].meaning)
         return function(**values)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -139,8 +153,16 @@ def _for_typer(name: str, kind: Any, reader: Reader | None, declared: Option) ->
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made])
 
 
-def _number_reader(kind: Any, notes: list[Any]) -> Reader | None:
-    """How a number is read, by the range among the notes on its type; ``None`` for other types."""
+def _path(text: str) -> Path:
+    if not text:  # which pathlib takes for the working directory
+        raise ValueError
+    return Path(text)
+
+
+def _reader(kind: Any, notes: list[Any]) -> Reader | None:
+    """How a path or a number is read, this by the range among the notes on its type; ``None`` for other types."""
+    if Path in (kind, *get_args(kind)):
+        return Reader(_path, "a path")
     number = next((one for one in (int, float) if one in (kind, *get_args(kind))), None)
     if number is None:
         return None

@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from gatenorm.cli import console
 from gatenorm.cli.options import common, evaluation
 from gatenorm.errors import EvaluationError, named
-from gatenorm.records import to_json
+
+if TYPE_CHECKING:
+    from gatenorm.records import Evidence
 
 NAME = "eval"
 EXAMPLE = "Example: gatenorm eval ./llama-8 --baseline ./llama --tasks perplexity --data wikitext2=wiki.test.raw"
@@ -104,8 +106,8 @@ def _check_plot(plot: Path, model: str, tasks: str | None, data: Sequence[str] |
         raise EvaluationError("plot-own-language", problem, field="plot", given=plot, hint=hint)
 
 
-def _for_file(record: Any, items: bool) -> dict[str, Any]:
-    data: dict[str, Any] = to_json(record)
+def _for_file(record: "Evidence", items: bool) -> dict[str, Any]:
+    data = record.to_dict()
     if not items and record.kind not in _ITEMS_MATTER:
         data.pop("items", None)
     return data

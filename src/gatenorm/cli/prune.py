@@ -100,8 +100,9 @@ def _fit(session: ScoringSession, plan: Plan, sources: Sequence[Calibration], ju
         fitted = api.fit(session, plan, sources, judges=judges, progress=progress)
     session.release()
     for source in fitted.plan.fit.sources if fitted.plan.fit and fitted.weights else ():
-        if source.tokens and source.self_text and source.self_text.gibberish:
-            console.warn(source.self_text.gibberish)
+        written = source.protocol.self_text
+        if source.tokens and written and written.gibberish:
+            console.warn(written.gibberish)
     return fitted
 
 

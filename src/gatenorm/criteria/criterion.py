@@ -7,14 +7,14 @@ One file holds one criterion, in its attribute ``CRITERION``, and its name is th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, BLOCK, MLP
 
 if TYPE_CHECKING:
-    from gatenorm.calibration.samples import Samples
+    from gatenorm.calibration.samples import CalibrationSamples
     from gatenorm.criteria.compute.backend import Float64
     from gatenorm.criteria.streams import StreamStatistics
     from gatenorm.models.model import Model
@@ -69,10 +69,11 @@ class WeightCriterion(Criterion):
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores by layer, and what else the record states of them."""
+    """Scores by layer; what they are and how they came about, as :class:`CalibrationRun` states it."""
 
     scores: Mapping[int, float]
-    protocol: Mapping[str, Any] = field(default_factory=dict)
+    score: str = ""
+    path: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ class Run:
     """
 
     model: Model
-    samples: Samples
+    samples: CalibrationSamples
     layers: tuple[int, ...]
     losses: Losses
     observe: Callable[[], StreamStatistics]

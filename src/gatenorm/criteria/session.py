@@ -8,9 +8,11 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict
+
 from gatenorm.calibration.layerwise import observe_layer_by_layer
 from gatenorm.calibration.passes import Observer, observe
-from gatenorm.calibration.samples import SELF, Calibration, Samples
+from gatenorm.calibration.samples import SELF, Calibration, CalibrationSamples, Samples
 from gatenorm.calibration.shared_prefix import SharedPrefix
 from gatenorm.calibration.sources import draw
 from gatenorm.criteria.criterion import ForwardCriterion, Measured, Run
@@ -22,7 +24,8 @@ from gatenorm.families import Layout
 from gatenorm.fitting.trial import Kept
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
-from gatenorm.records import LayerScore, Scores, to_json
+from gatenorm.records import LayerScore, Scores
+from gatenorm.records.calibration import CalibrationRun, CalibrationSeconds
 
 
 @dataclass
@@ -38,7 +41,7 @@ class ScoringSession:
     layer_by_layer: bool = False
     spool: Path | None = None
     fitted: Kept = field(default_factory=Kept)
-    _samples: dict[Calibration, tuple[Samples, float]] = field(default_factory=dict)
+    _samples: dict[Calibration, tuple[CalibrationSamples, float]] = field(default_factory=dict)
     _statistics: dict[Calibration, tuple[StreamStatistics, float]] = field(default_factory=dict)
 
     @property
@@ -89,7 +92,7 @@ class ScoringSession:
             self.samples(calibration)
         return chosen
 
-    def samples(self, calibration: Calibration, progress: Progress | None = None) -> Samples:
+    def samples(self, calibration: Calibration, progress: Progress | None = None) -> CalibrationSamples:
         """The tokens of a calibration; drawn once.
 
         Raises:
@@ -166,30 +169,27 @@ class ScoringSession:
             problem = f"{name} of layer {bad[0]} is not finite: activations overflow"
             raise CriterionError("score-not-finite", problem, hint=f"try {named('dtype')} float32")
         drawing = self._samples[calibration][1]
-        how = {
-            "dtype": self.model.computes_in,
-            "device": self.model.device,
-            **({"layer_by_layer": True} if self.layer_by_layer else {}),
-        }
-        written = samples.self_text
-        parts = {"loading": self.model.load_seconds, "drawing": drawing, "passes": passes}
+        written = samples.protocol.self_text
+        seconds = CalibrationSeconds(loading=self.model.load_seconds, drawing=drawing, passes=passes)
         return Scores(
             model=self.layout.identity(),
             criterion=name,
             layers=tuple(LayerScore(layer, measured.scores[layer]) for layer in run.layers),
-            seconds=sum(parts.values()),
+            seconds=seconds.loading + seconds.drawing + seconds.passes,
             bytes_read=self.layout.nbytes,
             notes=tuple(note for note in (chosen.note, written and written.gibberish) if note),
             seed=calibration.seed if calibration.drawn else None,
             version=versions()["gatenorm"],
-            calibration={
-                **samples.protocol,
-                **({"self_text": to_json(written)} if written else {}),
-                **how,
-                **measured.protocol,
-                "seconds": parts,
-                "versions": versions(),
-            },
+            calibration=CalibrationRun(
+                **asdict(samples.protocol),
+                dtype=self.model.computes_in,
+                device=self.model.device,
+                layer_by_layer=self.layer_by_layer,
+                score=measured.score,
+                path=measured.path,
+                seconds=seconds,
+                versions=versions(),
+            ),
             kind=kind,
         )
 
@@ -198,6 +198,7 @@ def _check_scores(name: str, measured: Measured, layers: tuple[int, ...]) -> Non
     """Raise GatenormError where the criterion of another package gives no number, or none for a layer."""
     check_kind(f"what {name} measures", measured, Measured)
     check_kind(f"the scores of {name}", measured.scores, Mapping)
+    check_kind(f"what {name} calls its scores", measured.score, str)
     if {*measured.scores} != {*layers}:
         problem = f"{name} gives scores of layers {sorted(map(str, measured.scores))}"
         expected = f"of layers {', '.join(map(str, layers))}"

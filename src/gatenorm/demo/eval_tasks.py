@@ -23,8 +23,8 @@ def everything(options: TaskOptions) -> list[Job]:
     Raises:
         EvaluationError: an option that is about a text.
     """
-    for field in ("documents", "window", "stride"):
-        if getattr(options, field) is not None:
+    for field in ("documents", "window", "stride", "spread"):
+        if getattr(options, field) not in (None, False):
             hint = f"leave it out, or give {named('data')}"
             raise EvaluationError("demo-no-text", "is about a text", field=field, hint=hint)
     return [*stories(options), *_tasks(options, "")]

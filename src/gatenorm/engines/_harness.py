@@ -1,4 +1,4 @@
-"""What lm-eval's classes are given in addition: requests are counted and checked, and refused in one line."""
+"""What lm-eval's classes are given in addition: requests are counted and checked, refused in one line, without bars."""
 
 import math
 from typing import Any
@@ -38,7 +38,16 @@ class Answering:
     def not_finite(self) -> EvaluationError:
         return not_finite(self.asked.module)
 
-    def _loglikelihood_tokens(self, requests: Any, *arguments: Any, **options: Any) -> Any:
+    def loglikelihood(self, requests: Any, **_: Any) -> Any:
+        return super().loglikelihood(requests, disable_tqdm=True)  # type: ignore[misc]
+
+    def loglikelihood_rolling(self, requests: Any, **_: Any) -> Any:
+        return super().loglikelihood_rolling(requests, disable_tqdm=True)  # type: ignore[misc]
+
+    def generate_until(self, requests: Any, **_: Any) -> Any:
+        return super().generate_until(requests, disable_tqdm=True)  # type: ignore[misc]
+
+    def _loglikelihood_tokens(self, requests: Any, **options: Any) -> Any:
         self._total += len(requests)
         longest = max((len(continuation) for _, _, continuation in requests), default=0)
         if longest >= self.max_length + self.spare_tokens:
@@ -48,7 +57,7 @@ class Answering:
                 "nothing would be left of what it continues",
                 hint="leave the task out",
             )
-        results = super()._loglikelihood_tokens(requests, *arguments, **options)  # type: ignore[misc]
+        results = super()._loglikelihood_tokens(requests, **{**options, "disable_tqdm": True})  # type: ignore[misc]
         if not all(math.isfinite(value) for value, _ in results):
             raise self.not_finite()
         return results

@@ -15,6 +15,7 @@ from importlib import resources
 from itertools import chain
 from typing import Any
 
+from gatenorm.checkpoint import ModelConfig
 from gatenorm.families.schema import Family
 
 _MISSING = object()
@@ -38,7 +39,7 @@ _NAMES = re.compile(r'"([^"]+)"')
 _NUMBERS = re.compile(r"[\d\s,;:-]+")
 
 
-def unread_keys(config: Mapping[str, Any], data: Family, model_type: str) -> tuple[str, ...]:
+def unread_keys(config: ModelConfig, data: Family, model_type: str) -> tuple[str, ...]:
     """The keys of a config, and of the part that speaks of its language model, that nobody reads.
 
     What is empty, false or null asks for nothing. None, where transformers had no class of that type.
@@ -46,7 +47,7 @@ def unread_keys(config: Mapping[str, Any], data: Family, model_type: str) -> tup
     return tuple(dict.fromkeys(key for key, _ in _unread(_parts(config, data), data, model_type)))
 
 
-def structural_key(config: Mapping[str, Any], data: Family, model_type: str) -> tuple[str, Any] | None:
+def structural_key(config: ModelConfig, data: Family, model_type: str) -> tuple[str, Any] | None:
     """The first key, with its value, by which code of others leaves out parts of the model, or shapes layers unlike."""
     parts = _parts(config, data)
     named = ((key, part[key]) for part in parts for key in _STRUCTURAL if part.get(key))
@@ -54,7 +55,7 @@ def structural_key(config: Mapping[str, Any], data: Family, model_type: str) -> 
     return next(chain(named, lists), None)
 
 
-def _parts(config: Mapping[str, Any], data: Family) -> list[Mapping[str, Any]]:
+def _parts(config: ModelConfig, data: Family) -> list[Mapping[str, Any]]:
     own = config.get(data.tower.config) if data.tower else None
     return [config, own] if isinstance(own, Mapping) else [config]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from gatenorm.checkpoint import TensorStore
+from gatenorm.checkpoint import ModelConfig, TensorStore
 from gatenorm.checkpoint.quantisation import methods, unreadable
 from gatenorm.errors import FamilyError, first_line
 from gatenorm.families.config_keys import structural_key
@@ -63,7 +63,7 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
 
 
 def _detected(checkpoint: TensorStore, assume: str | None) -> Layout:
-    config: Mapping[str, Any] = checkpoint.config
+    config: ModelConfig = checkpoint.config
     pruned = pruned_record(config)
     model_type = str(pruned.base_model_type if pruned else config.get("model_type"))
     name = model_type if assume is None else assume
@@ -127,7 +127,7 @@ def _detected(checkpoint: TensorStore, assume: str | None) -> Layout:
     return layout
 
 
-def pruned_record(config: Mapping[str, Any]) -> PrunedRecord | None:
+def pruned_record(config: ModelConfig) -> PrunedRecord | None:
     """What a pruned checkpoint says of itself; ``None`` for one that gatenorm has not written.
 
     Raises:
@@ -151,7 +151,7 @@ def _refuse_quantised(checkpoint: TensorStore) -> None:
         )
 
 
-def refuse_dropped(config: Mapping[str, Any], data: Family, model_type: str) -> None:
+def refuse_dropped(config: ModelConfig, data: Family, model_type: str) -> None:
     """Raise FamilyError for a key by which code of others leaves out parts that a stock ``model_type`` would run."""
     found = structural_key(config, data, model_type)
     if found is not None:
@@ -163,7 +163,7 @@ def refuse_dropped(config: Mapping[str, Any], data: Family, model_type: str) -> 
         )
 
 
-def _number(config: Mapping[str, Any], data: Family, keys: Number, otherwise: int | None = None) -> int:
+def _number(config: ModelConfig, data: Family, keys: Number, otherwise: int | None = None) -> int:
     if isinstance(keys, int):
         return keys
     # What the file says under any of its names comes before what the family takes for granted.
@@ -178,7 +178,7 @@ def _number(config: Mapping[str, Any], data: Family, keys: Number, otherwise: in
     return otherwise
 
 
-def _whole(config: Mapping[str, Any], data: Family, key: str | tuple[str, ...]) -> int | None:
+def _whole(config: ModelConfig, data: Family, key: str | tuple[str, ...]) -> int | None:
     if isinstance(key, tuple):
         parts = [_whole(config, data, one) for one in key]
         return None if None in parts else sum(filter(None, parts))
@@ -188,7 +188,7 @@ def _whole(config: Mapping[str, Any], data: Family, key: str | tuple[str, ...]) 
     raise config_wrong(key, found, "a positive whole number")
 
 
-def _heads(config: Mapping[str, Any], data: Family, layers: int) -> Iterator[Heads]:
+def _heads(config: ModelConfig, data: Family, layers: int) -> Iterator[Heads]:
     """The heads of each layer, where they differ."""
     for own in layer_configs(config, data, layers):
         changed = family(data.model_type, own)
@@ -197,14 +197,14 @@ def _heads(config: Mapping[str, Any], data: Family, layers: int) -> Iterator[Hea
         yield Heads(changed, number(sizes.kv_heads, number(sizes.heads)), size, number(sizes.value_dim, size))
 
 
-def _scale(config: Mapping[str, Any], data: Family, head_dim: int) -> float:
+def _scale(config: ModelConfig, data: Family, head_dim: int) -> float:
     if isinstance(data.scale, float):
         return data.scale
     sizes = {**config, "head_dim": head_dim}
     return float(math.prod(positive(key, value(sizes, data, key)) ** power for key, power in data.scale))
 
 
-def _rotary(config: Mapping[str, Any], data: Family, sizes: Mapping[int, int]) -> dict[int, Rotary | None]:
+def _rotary(config: ModelConfig, data: Family, sizes: Mapping[int, int]) -> dict[int, Rotary | None]:
     """How the heads of each layer turn; ``sizes`` are theirs, in the layers to which lists by layer apply."""
     layers = len(sizes)
     listed: Sequence[Any] = [None] * layers
@@ -215,13 +215,13 @@ def _rotary(config: Mapping[str, Any], data: Family, sizes: Mapping[int, int]) -
     return {layer: known[size, kind] for (layer, size), kind in zip(sizes.items(), kinds, strict=True)}
 
 
-def _listed(config: Mapping[str, Any], data: Family) -> int | None:
+def _listed(config: ModelConfig, data: Family) -> int | None:
     """How many layers the list of mixers has, for configs that say so in no other way."""
     lists = (config.get(rule.key, config.get(rule.letters)) for rule in data.per_layer if data.mixers)
     return next((len(given) for given in lists if isinstance(given, (list, str))), None)
 
 
-def _other_mixers(config: Mapping[str, Any], data: Family, layers: Sequence[int]) -> tuple[int, ...]:
+def _other_mixers(config: ModelConfig, data: Family, layers: Sequence[int]) -> tuple[int, ...]:
     """Those of ``layers``, to which lists by layer in the config apply, that have no softmax attention.
 
     Raises:
@@ -255,7 +255,7 @@ def _prefix(checkpoint: TensorStore, data: Family) -> str:
     )
 
 
-def _unknown(model_type: str, config: Mapping[str, Any]) -> FamilyError:
+def _unknown(model_type: str, config: ModelConfig) -> FamilyError:
     if model_type in _WITHOUT_ATTENTION:
         problem = f"a {model_type} model has no softmax attention: there is nothing to score or to remove"
         return FamilyError("no-attention", problem, field="model")

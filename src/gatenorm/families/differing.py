@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gatenorm.checkpoint import ModelConfig
 from gatenorm.errors import FamilyError
 from gatenorm.families.family import config_wrong, value
 from gatenorm.families.per_layer import keep_entries
 from gatenorm.families.schema import Family
 
 
-def layer_configs(config: Mapping[str, Any], data: Family, layers: int) -> list[dict[str, Any]]:
+def layer_configs(config: ModelConfig, data: Family, layers: int) -> list[dict[str, Any]]:
     """The config as it applies to each layer, where the family says that they differ; else none.
 
     It has the layer's entry of the list ``kinds`` as ``layer_type``, and what transformers keeps of it under
@@ -28,7 +29,7 @@ def layer_configs(config: Mapping[str, Any], data: Family, layers: int) -> list[
     return [{**config, "layer_type": kind, **given.get(str(layer), {})} for layer, kind in enumerate(kinds)]
 
 
-def key_sources(config: Mapping[str, Any], data: Family, layers: int) -> dict[int, int]:
+def key_sources(config: ModelConfig, data: Family, layers: int) -> dict[int, int]:
     """The layers that have no keys and values of their own, with those whose keys and values they read.
 
     The last so many layers, as the config key ``shared`` counts, read those of the last layer before them of their

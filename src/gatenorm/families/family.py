@@ -9,8 +9,9 @@ from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
 
+from gatenorm.checkpoint import ModelConfig
 from gatenorm.errors import FamilyError, RecordError, did_you_mean
-from gatenorm.extensions import Extension, extensions, installed, passing_over, working
+from gatenorm.extensions import Extension, describes, extensions, passing_over, working
 from gatenorm.families.schema import Family, Refusal, Tower, Variant
 from gatenorm.records import Edits, from_json
 
@@ -137,7 +138,7 @@ def _added_family(name: str) -> Family:
         raise _wrong(name, f"it is like {data.get('like')!r:.80}, which is no family") from None
 
 
-def family(model_type: str, config: Mapping[str, Any]) -> Family:
+def family(model_type: str, config: ModelConfig) -> Family:
     """The family of that name as it applies to ``config``: defaults known, variants carried out.
 
     Raises:
@@ -147,7 +148,7 @@ def family(model_type: str, config: Mapping[str, Any]) -> Family:
         raise FamilyError("family-unknown", f"model_type {model_type!r} is not known", hint=near_names(model_type))
     data = families()[model_type]
     if added := of_package(model_type):
-        installed().described[model_type] = added
+        describes(added)
     if data.tower:
         config = tower_config(data, config)
         named = config.get("model_type")
@@ -169,7 +170,7 @@ def near_names(name: str) -> str:
     )
 
 
-def tower_config(data: Family, config: Mapping[str, Any]) -> Mapping[str, Any]:
+def tower_config(data: Family, config: ModelConfig) -> ModelConfig:
     """The config of the language model: that of the whole, or the part of it that speaks of it.
 
     Raises:
@@ -183,7 +184,7 @@ def tower_config(data: Family, config: Mapping[str, Any]) -> Mapping[str, Any]:
     return own
 
 
-def matches(when: Mapping[str, Any], config: Mapping[str, Any], data: Family) -> bool:
+def matches(when: Mapping[str, Any], config: ModelConfig, data: Family) -> bool:
     """Whether the config, completed by the family's defaults, has for every key one of the values in ``when``.
 
     ``{"not": value}`` stands for every other value.
@@ -197,14 +198,14 @@ def _fits(found: Any, wanted: Any) -> bool:
     return found in (wanted if isinstance(wanted, list) else [wanted])
 
 
-def _check_switches(config: Mapping[str, Any], data: Family) -> None:
+def _check_switches(config: ModelConfig, data: Family) -> None:
     rules: list[Variant | Refusal] = [*data.variants, *data.refuse]
     for key in {key for rule in rules for key in rule.when}:
         if isinstance(data.defaults.get(key), bool) and not isinstance(config.get(key, False), bool):
             raise config_wrong(key, config[key], "true or false")
 
 
-def value(config: Mapping[str, Any], data: Family, key: str) -> Any:
+def value(config: ModelConfig, data: Family, key: str) -> Any:
     """``config[key]``, or the family's default where the checkpoint leaves it out."""
     return config[key] if key in config else data.defaults.get(key)
 
@@ -225,7 +226,7 @@ def positive(key: str, given: Any) -> float:
     raise config_wrong(key, given, "a positive number")
 
 
-def refusal(data: Family, config: Mapping[str, Any]) -> str | None:
+def refusal(data: Family, config: ModelConfig) -> str | None:
     """Why a model of this config must not be pruned, or ``None``."""
     return next((rule.why for rule in data.refuse if matches(rule.when, config, data)), None)
 

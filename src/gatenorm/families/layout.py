@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from gatenorm.checkpoint import TensorStore
+from gatenorm.checkpoint import ModelConfig, TensorStore
 from gatenorm.checkpoint.quantisation import unprunable_by
 from gatenorm.families.family import counted_layers, mlp_modules, positive, refusal, tower_config, value
 from gatenorm.families.rotary import Rotary
@@ -114,7 +113,7 @@ class Layout:
         return self.removable(MLP)
 
     @property
-    def config(self) -> Mapping[str, Any]:
+    def config(self) -> ModelConfig:
         """The config of the language model, which is a part of ``config.json`` where that describes a larger model."""
         return tower_config(self.data, self.checkpoint.config)
 

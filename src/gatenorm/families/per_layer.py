@@ -6,14 +6,15 @@ transformers sees is the number of attentions, so what was implied must be writt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from gatenorm.checkpoint import ModelConfig
 from gatenorm.families.family import config_wrong, value
 from gatenorm.families.schema import Family, LayerList
 
 
-def keep_entries(config: Mapping[str, Any], data: Family, entries: int, keep: Sequence[int]) -> dict[str, Any]:
+def keep_entries(config: ModelConfig, data: Family, entries: int, keep: Sequence[int]) -> dict[str, Any]:
     """The per-layer keys of a config with only the entries ``keep`` of its ``entries`` attention layers.
 
     Returns:
@@ -39,7 +40,7 @@ def keep_entries(config: Mapping[str, Any], data: Family, entries: int, keep: Se
     return changed
 
 
-def _expand(config: Mapping[str, Any], data: Family, rule: LayerList, entries: int) -> list[Any] | None:
+def _expand(config: ModelConfig, data: Family, rule: LayerList, entries: int) -> list[Any] | None:
     given = config.get(rule.key)
     if given is not None:
         return _listed(rule.key, given, nested=rule.nested)

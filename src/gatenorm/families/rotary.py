@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gatenorm.checkpoint import ModelConfig
 from gatenorm.errors import CriterionError, FamilyError
 from gatenorm.families.family import config_wrong, positive, value
 from gatenorm.families.schema import Family
@@ -33,7 +34,7 @@ class Rotary:
     start: int = 0
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], data: Family, head_dim: int, kind: str | None = None) -> Rotary | None:
+    def of(cls, config: ModelConfig, data: Family, head_dim: int, kind: str | None = None) -> Rotary | None:
         """Read it from a config, in the spelling of transformers 4 (``rope_theta``, ``rope_scaling``) or 5
         (``rope_parameters``, by kind of layer where they differ); ``None`` where nothing turns.
 
@@ -125,12 +126,19 @@ class Rotary:
         number. What it multiplies the logits of all layers by is no part of this.
         """
         old = self._original_context()
-        fast, slow = (float(self.scaling.get(key) or default) for key, default in (("beta_fast", 32), ("beta_slow", 1)))
-        first, last = (
-            self.dims * math.log(old / (turns * 2 * math.pi)) / (2 * math.log(self.theta)) for turns in (fast, slow)
+        fast, slow = (
+            self._parameter(key) if self.scaling.get(key) else default
+            for key, default in (("beta_fast", 32.0), ("beta_slow", 1.0))
         )
-        if self.scaling.get("truncate", True):
-            first, last = math.floor(first), math.ceil(last)
+        try:
+            first, last = (
+                self.dims * math.log(old / (turns * 2 * math.pi)) / (2 * math.log(self.theta)) for turns in (fast, slow)
+            )
+            if self.scaling.get("truncate", True):
+                first, last = math.floor(first), math.ceil(last)
+        except (ArithmeticError, ValueError):
+            problem = f"rope type 'yarn' cannot stretch waves of base {self.theta:g} from {old:g} positions"
+            raise CriterionError("config-wrong", problem) from None
         first, last = max(first, 0), min(last, self.dims - 1)
         blend = np.clip((np.arange(len(inverse)) - first) / max(last - first, 0.001), 0.0, 1.0)
         mixed: npt.NDArray[np.float64] = (1 - blend) * inverse + blend * inverse / self._parameter("factor")
@@ -139,9 +147,9 @@ class Rotary:
     @property
     def yarn_scale(self) -> float:
         """What DeepSeek's models multiply their logit scale by: ``(0.1 mscale_all_dim ln(factor) + 1)^2``."""
-        weight = self.scaling.get("mscale_all_dim")
-        if self.kind == "default" or not weight:
+        if self.kind == "default" or not self.scaling.get("mscale_all_dim"):
             return 1.0
+        weight = self._parameter("mscale_all_dim")
         return float((0.1 * weight * math.log(max(self._parameter("factor"), 1.0)) + 1) ** 2)
 
     def _original_context(self) -> float:
@@ -156,7 +164,7 @@ class Rotary:
             raise CriterionError("config-wrong", f"rope type {self.kind!r:.40}: {error}") from None
 
 
-def _first(keys: Sequence[str], parameters: Mapping[str, Any], config: Mapping[str, Any], default: float) -> float:
+def _first(keys: Sequence[str], parameters: Mapping[str, Any], config: ModelConfig, default: float) -> float:
     for source in (parameters, config):
         for key in keys:
             if source.get(key) is not None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from msgspec import field
 
 from gatenorm.checkpoint import FormatNames
-from gatenorm.records import Value
+from gatenorm.records import BlockShape, Value
 
 # A number, or keys, of which the first one present counts, before any default; a list of keys is their sum.
 Number = int | tuple[str | tuple[str, ...], ...]
@@ -51,23 +51,9 @@ class Dimensions(Value, frozen=True, omit_defaults=True):
     unused_layers: Number = ()  # in files, but not built by transformers
 
 
-class Block(Value, frozen=True, omit_defaults=True):
-    """What a block is made of, and how its forward pass runs on what stays."""
+class Block(BlockShape, frozen=True, omit_defaults=True):
+    """A block, and what is said of it for those who read and write files."""
 
-    path: str  # of the block list in the causal LM
-    attention: tuple[str, ...]  # the modules that go when the sublayer goes
-    before: tuple[str, ...]  # modules on the residual stream, in front of the branch
-    branch: tuple[str, ...]  # the MLP's, added to the stream; empty where MLPs are blocks of their own
-    after: tuple[str, ...]  # modules on the stream
-    dropout: str | None  # key
-    returns: Literal["tensor", "tuple"]  # what its forward hands back
-    multiplier: str | Mapping[str, str] | None = None  # key of a factor on what branches add; perhaps by sublayer
-    mlp_returns: Literal["tensor", "tuple"] = "tensor"  # ``tuple`` where the MLP hands back more than the stream
-    by_position: bool = False  # the forward pass takes entries of lists by layer by a block's position among all
-    # A block without attention keeps its forward pass and its number: it holds more than attention and MLP, or the
-    # config counts blocks as no renumbering could.
-    in_place: bool = False
-    beside: tuple[str, ...] = ()  # modules of the branch whose outputs are added to the last one's
     rest: tuple[str, ...] = ()  # modules of neither sublayer, which always stay
     by_index: bool = False  # it is made after its number, and lists by layer do not say how
     stored: Mapping[str, str] = {}  # modules that files call otherwise, with that name

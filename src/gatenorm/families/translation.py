@@ -1,11 +1,11 @@
 """Checkpoints in formats that have names of their own, under those that their family has in transformers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from gatenorm.checkpoint import Dialect, TensorStore
+from gatenorm.checkpoint import Dialect, ModelConfig, TensorStore
 from gatenorm.errors import FamilyError, did_you_mean
 from gatenorm.families.family import families, mlp_modules
 from gatenorm.families.rotary import Rotary
@@ -70,7 +70,7 @@ def _claimed(data: Family | None, dialect: str, pruned: bool) -> str | None:
     return None if names is None else names.pruned if pruned else names.architecture
 
 
-def _given(data: Family, config: Mapping[str, Any], pruned: PrunedRecord | None) -> dict[str, Any]:
+def _given(data: Family, config: ModelConfig, pruned: PrunedRecord | None) -> dict[str, Any]:
     causal_lm = data.classes.causal_lm
     if pruned is None:
         return {"model_type": data.model_type, "architectures": [causal_lm]}

@@ -1,5 +1,6 @@
 """Small files that others wrote, read within limits; files and directories that appear whole or not at all; locks."""
 
+from gatenorm.files.locks import locked as locked
 from gatenorm.files.reading import (
     LARGE as LARGE,
     SMALL as SMALL,
@@ -13,13 +14,12 @@ from gatenorm.files.writing import (
     check_apart as check_apart,
     check_new_directory as check_new_directory,
     check_new_file as check_new_file,
-    locked as locked,
     new_directory as new_directory,
     new_file as new_file,
     new_output as new_output,
     remove_partials as remove_partials,
     replacing as replacing,
-    scratch_directory as scratch_directory,
+    scratch_copy as scratch_copy,
     write_bytes as write_bytes,
     write_errors as write_errors,
     write_json as write_json,

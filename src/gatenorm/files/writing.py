@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all, and locks."""
+"""Files and directories that appear whole or not at all."""
 
 import errno
 import json
@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -17,8 +17,9 @@ from gatenorm.errors import GatenormError, OutputError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What a killed process leaves behind begins so; see remove_partials.
 _PARTIAL = ".partial-"
-# Characters that mkdtemp adds, and seconds in which a new directory gets its lock.
-_RANDOM, _BEING_MADE = 8, 60
+# Characters that mkdtemp adds, those of an output's name in front (so that no name gets too long), and seconds in which
+# a new directory gets its lock.
+_RANDOM, _NAMED, _BEING_MADE = 8, 50, 60
 
 
 def can_be_written(path: Path) -> bool:
@@ -49,25 +50,18 @@ def replacing(path: Path, *, parents: bool = False) -> Iterator[Path]:
         OutputError: the disk is full, or the file cannot be written.
     """
     with write_errors(path):
-        if parents:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        if _is_special(path):
-            with tempfile.TemporaryDirectory(prefix="gatenorm-") as folder:
-                temporary = Path(folder) / path.name
-                yield temporary
-                # Opened only now: that waits for a FIFO's reader.
-                with temporary.open("rb") as source, os.fdopen(os.open(path, os.O_WRONLY), "wb") as target:
-                    shutil.copyfileobj(source, target)
-            return
-        target_path = _target(path)
-        # The suffix is kept: plotting libraries choose the format by it.
-        temporary = target_path.with_name(f"{_PARTIAL}{os.getpid()}-{target_path.stem[:60]}{path.suffix}")
-        try:
+        special = _is_special(path)
+    if not special:
+        with _partial_directory(path, parents=parents) as folder, _shown_as(path, folder / path.name) as temporary:
+            yield temporary  # whose ending is the same: plotting libraries choose the format by it
+            temporary.replace(_target(path))
+        return
+    with write_errors(path), tempfile.TemporaryDirectory(prefix="gatenorm-") as place:
+        with _shown_as(path, Path(place) / path.name) as temporary:
             yield temporary
-            temporary.replace(target_path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        # Opened only now: that waits for a FIFO's reader.
+        with temporary.open("rb") as source, os.fdopen(os.open(path, os.O_WRONLY), "wb") as target:
+            shutil.copyfileobj(source, target)
 
 
 def write_bytes(path: Path, content: bytes, *, parents: bool = False) -> None:
@@ -125,9 +119,9 @@ def new_file(out: Path, needed: int = 0) -> Iterator[Path]:
         OutputError: ``out`` exists, the disk lacks space, or writing fails.
     """
     check_new_file(out)
-    with _partial_directory(out, needed) as temporary:
-        yield temporary / out.name
-        (temporary / out.name).rename(out)
+    with _partial_directory(out, needed) as folder, _shown_as(out, folder / out.name) as temporary:
+        yield temporary
+        temporary.rename(out)
 
 
 @contextmanager
@@ -141,7 +135,11 @@ def new_directory(out: Path, needed: int = 0) -> Iterator[Path]:
         OutputError: ``out`` is taken, the disk lacks space, or writing fails.
     """
     check_new_directory(out)
-    with _partial_directory(out, needed) as temporary:
+    with _partial_directory(out, needed) as folder, _shown_as(out, folder) as temporary:
+        # mkdtemp keeps others out; a finished model is as readable as anything else that the user writes.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)
         yield temporary
         temporary.rename(out)
 
@@ -153,14 +151,14 @@ def new_output(out: Path) -> Iterator[Path]:
     Raises:
         OutputError: writing fails.
     """
-    with _partial_directory(out, 0) as temporary:
-        yield temporary / out.name
-        (temporary / out.name).rename(out)
+    with _partial_directory(out) as folder, _shown_as(out, folder / out.name) as temporary:
+        yield temporary
+        temporary.rename(out)
 
 
 @contextmanager
-def scratch_directory(out: Path, needed: int = 0) -> Iterator[Path]:
-    """A temporary directory beside ``out`` that is deleted at the end, or by the next one of that name.
+def scratch_copy(source: Path, name: Path, needed: int = 0) -> Iterator[Path]:
+    """A path for a changed copy of ``source`` beside ``name``: deleted at the end, or by the next one of that name.
 
     Args:
         needed: bytes that must be free on the disk.
@@ -168,7 +166,7 @@ def scratch_directory(out: Path, needed: int = 0) -> Iterator[Path]:
     Raises:
         OutputError: the disk lacks space, or writing fails.
     """
-    with _partial_directory(out, needed) as temporary:
+    with _partial_directory(name, needed) as folder, _shown_as(source, folder / source.name) as temporary:
         yield temporary
 
 
@@ -183,56 +181,24 @@ def remove_partials(directory: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, busy: Callable[[str], GatenormError]) -> Iterator[None]:
-    """Hold the lock file ``path``; the system releases it when this process ends, however it ends.
-
-    Args:
-        busy: makes the error for when another process holds it, from a description of that process.
-
-    Raises:
-        GatenormError: another process holds it.
-        OutputError: the file cannot be written.
-    """
-    from filelock import FileLock, Timeout
-
-    holder = path.with_name(f"{path.name}-holder")  # a file of its own: opening a lock truncates it
-    lock = FileLock(path)
-    with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            with suppress(OSError):
-                raise busy(holder.read_text(encoding="utf-8")) from None
-            raise busy("another process") from None
-    try:
-        write_text(holder, f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},")
-        yield
-    finally:
-        with suppress(OSError):
-            holder.unlink(missing_ok=True)
-        lock.release()
-
-
-@contextmanager
-def _partial_directory(out: Path, needed: int) -> Iterator[Path]:
-    """A temporary directory beside ``out``, deleted at the end unless it was renamed."""
+def _partial_directory(out: Path, needed: int = 0, *, parents: bool = True) -> Iterator[Path]:
+    """A temporary directory beside ``out``, or where a link leads; deleted at the end unless it was renamed."""
     temporary, held, done = None, None, False
-    made = [parent for parent in out.parents if not parent.exists()]
+    made: list[Path] = []
     try:
         with write_errors(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(out.parent).free
+            home = _target(out).parent
+            if parents:
+                made = [folder for folder in (home, *home.parents) if not folder.exists()]
+                home.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(home).free
             if free < needed:
                 what = f"{out} needs {needed:,} bytes, {free:,} are free there"
                 raise OutputError("disk-full", what, hint="free space or write elsewhere")
-            _remove_abandoned(out)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}{_PARTIAL}", dir=out.parent))
+            prefix = f".{out.name[:_NAMED]}{_PARTIAL}"
+            _remove_abandoned(home, prefix)
+            temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=home))
             held = _hold(temporary)
-            # mkdtemp keeps others out; a finished model is as readable as anything else that the user writes.
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o777 & ~umask)
             yield temporary
             done = True
     finally:
@@ -243,6 +209,16 @@ def _partial_directory(out: Path, needed: int) -> Iterator[Path]:
         for parent in made if not done else ():
             with suppress(OSError):
                 parent.rmdir()
+
+
+@contextmanager
+def _shown_as(out: Path, temporary: Path) -> Iterator[Path]:
+    """Errors of the block name ``out``, which is there for the user to look at, wherever they name ``temporary``."""
+    try:
+        yield temporary
+    except GatenormError as error:
+        error.replace(str(temporary), str(out))
+        raise
 
 
 def _hold(directory: Path) -> int | None:
@@ -261,9 +237,9 @@ def _hold(directory: Path) -> int | None:
     return descriptor
 
 
-def _remove_abandoned(out: Path) -> None:
-    """Delete what killed processes left half written of ``out``: what nobody holds, and is no longer being made."""
-    for path in out.parent.glob(f".{escape(out.name)}{_PARTIAL}{'?' * _RANDOM}"):
+def _remove_abandoned(home: Path, prefix: str) -> None:
+    """Delete what killed processes left half written under such names: what nobody holds, and is not being made."""
+    for path in home.glob(f"{escape(prefix)}{'?' * _RANDOM}"):
         with suppress(OSError):
             if path.is_symlink() or time.time() - path.stat().st_mtime < _BEING_MADE:
                 continue

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from msgspec import structs
 
 from gatenorm.calibration.passes import Observer, observe
-from gatenorm.calibration.samples import Samples
+from gatenorm.calibration.samples import CalibrationSamples, Samples
 from gatenorm.calibration.shared_prefix import SharedPrefix, divergence
 from gatenorm.errors import CalibrationError, PlanError
 from gatenorm.fitting.moments import MomentObserver, inputs, read_from
@@ -39,8 +39,8 @@ Pass = Callable[[Samples, Observer, Progress | None], None]
 def fit(
     model: Model,
     plan: Plan,
-    sources: Mapping[str, Samples],
-    judges: Mapping[str, Samples] | None = None,
+    sources: Mapping[str, CalibrationSamples],
+    judges: Mapping[str, CalibrationSamples] | None = None,
     progress: Progress | None = None,
     layer_by_layer: Pass | None = None,
     measured: Kept | None = None,
@@ -115,7 +115,7 @@ def fit(
 
 
 def fitted_divergence(
-    model: Model, edits: Edits, samples: Samples, progress: Progress | None = None
+    model: Model, edits: Edits, samples: CalibrationSamples, progress: Progress | None = None
 ) -> Callable[[Sequence[Edits], Progress | None], list[float]]:
     """Fits what these edits put in the place of sublayers in one pass over seven of eight sequences, and gives the
     function that says what any set of them does to predictions: the mean ``KL(unedited || edited)`` on held-out
@@ -125,21 +125,15 @@ def fitted_divergence(
         progress: called with (tokens done, tokens in all).
     """
     fitted = Edits(edit for edit in edits if edit.operation != REMOVE)
-    _check(model, fitted, {str(samples.protocol.get("source", "the tokens")): samples}, "calibration")
+    _check(model, fitted, {samples.protocol.source: samples}, "calibration")
     parts = _split(samples)
     problems = _problems(model, fitted, [parts], progress) if fitted else {}
     weights = {edit: weights_of(edit, problems[edit]) for edit in fitted}
     return SharedPrefix(model, judged(parts[1]), weights=weights, figure=divergence)
 
 
-def _source(name: str, tokens: int, held_out: Samples) -> FitSource:
-    return FitSource(
-        name=name,
-        tokens=tokens,
-        held_out=held_out.tokens,
-        protocol=dict(held_out.protocol),
-        self_text=held_out.self_text,
-    )
+def _source(name: str, tokens: int, held_out: CalibrationSamples) -> FitSource:
+    return FitSource(name=name, tokens=tokens, held_out=held_out.tokens, protocol=held_out.protocol)
 
 
 def _is_map(edit: Edit) -> bool:
@@ -148,7 +142,7 @@ def _is_map(edit: Edit) -> bool:
     return operation.normed or operation.folded
 
 
-def _check(model: Model, fitted: Edits, sources: Mapping[str, Samples], field: str = "fit") -> None:
+def _check(model: Model, fitted: Edits, sources: Mapping[str, CalibrationSamples], field: str = "fit") -> None:
     if not sources:
         raise CalibrationError("fit-source-missing", "names no source", field="fit", expected="such as generic")
     layout = model.known_layout
@@ -166,7 +160,7 @@ def _check(model: Model, fitted: Edits, sources: Mapping[str, Samples], field: s
             raise CalibrationError("fit-tokens-too-few", problem, field=field, given=name, expected=expected)
 
 
-def _split(samples: Samples) -> tuple[Samples, Samples]:
+def _split(samples: CalibrationSamples) -> tuple[CalibrationSamples, CalibrationSamples]:
     """What is fitted on, and what is held out."""
     held = samples.sequences[::HELD_OUT]
     train = tuple(s for at, s in enumerate(samples.sequences) if at % HELD_OUT)

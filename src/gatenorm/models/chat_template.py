@@ -1,84 +1,90 @@
-"""Chat templates are programs of strangers: each is tried in a process of its own, within limits, before it is used."""
+"""Chat templates are programs of strangers: they run in a process of their own, within limits, for every message."""
 
 import json
-import re
-import subprocess
-import sys
+import os
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
+from threading import Lock, Timer
 from typing import Any
+from weakref import finalize
 
 from gatenorm.errors import EvaluationError
+from gatenorm.models.line_process import LineProcess
 
-# Of time, of memory, and of the text that two sentences become.
-_SECONDS, _BYTES, _CHARACTERS = 10, 1 << 30, 1 << 20
-_TAG_OF_TRANSFORMERS = re.compile(r"{%-?\s*(end)?generation\s*-?%}")
-_TOO_MUCH = 3
-# jinja2's sandbox, as transformers sets it up. What a template says about these messages is its own affair.
-_TRY = """
-import datetime, json, sys
-import jinja2, jinja2.ext
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-asked = json.load(sys.stdin)
-try:
-    import resource
-    for limit, most in ((resource.RLIMIT_AS, asked["bytes"]), (resource.RLIMIT_CPU, asked["seconds"])):
-        resource.setrlimit(limit, (most, most))
-except ImportError:
-    pass
-def refuse(message): raise jinja2.TemplateError(message)
-said = [{"role": "user", "content": "One."}, {"role": "assistant", "content": "Two."}, {"role": "user", "content": "3"}]
-system = [{"role": "system", "content": "Be brief."}, said[0]]
-given = {"tools": None, "documents": None, **asked["special"]}
-reply, turns = {"add_generation_prompt": True, "enable_thinking": False}, {"add_generation_prompt": False}
-def now(form): return datetime.datetime.now().strftime(form)
-def attempt(template, messages, options):
-    try:
-        if len(template.render(messages=messages, **{**given, **options})) > asked["characters"]:
-            sys.exit(3)
-    except MemoryError:
-        sys.exit(3)
-    except Exception:
-        pass
-try:
-    there = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols])
-    there.globals.update(raise_exception=refuse, strftime_now=now)
-    there.filters["tojson"] = lambda value, **how: json.dumps(value)
-except Exception:
-    sys.exit(0)
-for text in asked["templates"]:
-    try:
-        made = there.from_string(text)
-    except MemoryError:
-        sys.exit(3)
-    except Exception:
-        continue
-    for messages, options in ((said[:1], reply), (system, reply), (said, reply), (said, turns)):
-        attempt(made, messages, options)
-"""
+_CHILD = Path(__file__).with_name("chat_child.py")
+# Of one rendering: seconds, bytes of memory, and characters besides ten for each of the messages.
+_SECONDS, _BYTES, _CHARACTERS, _REPEATED = 10.0, 1 << 30, 1 << 20, 10
+# Seconds that each rendering may take in the long run: thousands of them may not take ten seconds each.
+_USUAL = 0.1
 
 
-def check_template(tokenizer: Any) -> None:
-    """Raise EvaluationError for a tokenizer whose chat templates together take more than 10 seconds, or one of them a
-    gigabyte or a million characters; they are tried once, with the variables of a real rendering.
+def render(tokenizer: Any, messages: Sequence[Mapping[str, str]], **options: bool) -> str:
+    """The messages as a tokenizer's chat template writes them; ``options`` are variables for it.
+
+    Raises:
+        EvaluationError: ``chat-template-broken`` where there is none or it fails, and ``chat-template-unbounded`` where
+            a rendering takes more than 10 seconds, or all of them more of the processor than these and a tenth of a
+            second each; or a gigabyte, or a million characters and ten times the messages'.
     """
     found = getattr(tokenizer, "chat_template", None)
-    named = found.values() if isinstance(found, dict) else [found]
-    templates = tuple(template for template in named if isinstance(template, str))
-    special = getattr(tokenizer, "special_tokens_map", {})
-    if templates and not _end(templates, json.dumps(special, default=str)):
-        problem = "the chat template does not end, or fills memory: it was stopped"
-        hint = "mend the template beside the tokenizer, or remove it"
-        raise EvaluationError("chat-template-unbounded", problem, hint=hint)
-
-
-@lru_cache(maxsize=16)
-def _end(templates: tuple[str, ...], special: str) -> bool:
-    plain = [_TAG_OF_TRANSFORMERS.sub("", template) for template in templates]
-    asked = {"templates": plain, "special": json.loads(special), "bytes": _BYTES, "seconds": _SECONDS}
-    given = json.dumps({**asked, "characters": _CHARACTERS})
-    command = [sys.executable, "-I", "-c", _TRY]
+    template = found.get("default") if isinstance(found, dict) else found
+    if not isinstance(template, str):
+        raise EvaluationError("chat-template-broken", "the tokenizer has no chat template, or none called 'default'")
+    asked = {
+        "template": template,
+        "messages": messages,
+        "variables": {**getattr(tokenizer, "special_tokens_map", {}), **options},
+        "characters": _CHARACTERS + _REPEATED * sum(len(text) for message in messages for text in message.values()),
+    }
     try:
-        tried = subprocess.run(command, input=given, text=True, capture_output=True, check=False, timeout=_SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
-    return tried.returncode >= 0 and tried.returncode != _TOO_MUCH
+        answer = _renderer(os.getpid()).ask(template, json.dumps(asked, default=str))
+    except BaseException:
+        _renderer.cache_clear()  # which may still answer what it was asked before
+        raise
+    if "text" in answer:
+        return str(answer["text"])
+    if "error" in answer:
+        problem = f"the chat template fails: {answer['error']}"
+        raise EvaluationError("chat-template-broken", problem, hint="mend the template beside the tokenizer")
+    problem = "the chat template does not end, or fills memory: it was stopped"
+    hint = "mend the template beside the tokenizer, or remove it"
+    raise EvaluationError("chat-template-unbounded", problem, hint=hint)
+
+
+class _Renderer:
+    """The process, which lives until nobody needs it, and is asked about one message after the other."""
+
+    def __init__(self) -> None:
+        # What a pool of threads reserves is no memory of a template's.
+        self._child = LineProcess(["-P", str(_CHILD), str(_BYTES)], {**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+        finalize(self, self._child.close)
+        self._lock, self._template, self._left = Lock(), "", _SECONDS
+        if not self._child.answer():
+            said = (self._child.logged() or ["its process ended"])[-1]
+            raise EvaluationError("chat-template-broken", f"chat templates cannot be rendered here: {said:.200}")
+
+    def ask(self, template: str, question: str) -> dict[str, Any]:
+        """Its answer, which is empty where the process had to be ended."""
+        with self._lock:
+            if template != self._template:
+                self._template, self._left = template, _SECONDS
+            stopped = Timer(_SECONDS, self._child.process.kill)
+            stopped.start()
+            try:
+                line = self._child.ask(question)
+            finally:
+                stopped.cancel()
+            if not line:
+                _renderer.cache_clear()
+                return {}
+            answer: dict[str, Any] = json.loads(line)
+            # Of the processor, which others may keep busy.
+            self._left = min(_SECONDS, self._left + _USUAL - answer["seconds"])
+            return answer if self._left > 0 else {}
+
+
+@lru_cache(maxsize=1)
+def _renderer(parent: int) -> _Renderer:
+    """The renderer of the process with that number: one that was forked has none yet."""
+    return _Renderer()

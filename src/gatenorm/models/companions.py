@@ -9,6 +9,7 @@ from gatenorm.checkpoint.companions import is_companion
 from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.errors import CheckpointError
 from gatenorm.files import LARGE, SMALL, parse_json
+from gatenorm.models.tokenizer_growth import check_growth
 
 _SETTINGS = "tokenizer_config.json"
 # Of any tokenizer: settings and templates, and vocabularies, under the names that transformers' classes give them.
@@ -23,7 +24,8 @@ def check_companions(directory: Path, names: Sequence[str] = (*_SMALL, *_LARGE))
     """Look at the files of a tokenizer, or at those whose names fit ``names``.
 
     Raises:
-        CheckpointError: one is a link that leads elsewhere, no regular file, too large, or no JSON within the limits.
+        CheckpointError: one is a link that leads elsewhere, no regular file, too large, or no JSON within the limits;
+            or a tokenizer can make a text much longer.
     """
     files = LocalFiles(directory)
     for name in files.names():
@@ -40,6 +42,8 @@ def check_companions(directory: Path, names: Sequence[str] = (*_SMALL, *_LARGE))
             raise CheckpointError("json-unreadable", f"{directory / name} is not readable JSON ({error})") from None
         if name == _SETTINGS:
             _check_versions(data)
+        if large:
+            check_growth(data)
 
 
 def _check_versions(settings: object) -> None:

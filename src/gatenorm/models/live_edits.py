@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gatenorm.families import Layout
 from gatenorm.models.forward import blocks_of
 from gatenorm.records import Edit, Edits, to_json
-from gatenorm.surgery.config import block_description
+from gatenorm.surgery.config import block_record
 from gatenorm.surgery.folding import carried, changed_layers, check_folds, folded_parameters, folds, projection
 from gatenorm.surgery.operation import Weights, operation_records, place
 
@@ -48,7 +48,7 @@ class BlockSwap:
         self._layout = layout
         self._places = blocks_of(module, layout)
         self._blocks = list(self._places)
-        self._shape = block_description(layout.data)
+        self._shape = block_record(layout.data).to_dict()
         # By layer, its edits and those that are folded into it. Fitted tensors are not part of an edit's name until it
         # is written, so the last ones are kept beside the block that was made with them.
         self._edited: dict[tuple[int | Edit, ...], tuple[list[Weights | None], nn.Module]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import string
 from contextlib import suppress
@@ -16,6 +17,7 @@ from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, fir
 from gatenorm.families import Layout, families, family, refuse_dropped
 from gatenorm.models.companions import check_companions
 from gatenorm.models.processor import is_cpu
+from gatenorm.models.tokenizer_growth import PARTS, check_growth
 from gatenorm.records import PRUNED_PREFIX
 from gatenorm.surgery.config import auto_classes
 from gatenorm.surgery.registration import register_types
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # A text to try a tokenizer on: one that cannot cut it can cut nothing. And characters, of which none may become many.
-_PROBE, _MOST_TOKENS = "The 1st e", 1000
+_PROBE, _MOST_TOKENS = "The 1st e", 200
+# Of a token, which a model may write again and again; runs of spaces have a thousand characters in published ones.
+_LONGEST_TOKEN = 10_000
 _CHARACTERS = string.printable + "\u00e9\u00df\u2019\u4e2d\U0001f600"
 DTYPES = ("auto", *COMPUTED)
 
@@ -122,6 +126,7 @@ def load_tokenizer(directory: str | os.PathLike[str]) -> PreTrainedTokenizerBase
     try:
         check_companions(path)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        _check_rules(tokenizer)
         ids = tokenizer(_PROBE, verbose=False)["input_ids"]
         grown = _grown(tokenizer)
     except (KeyboardInterrupt, SystemExit, MemoryError):
@@ -135,6 +140,18 @@ def load_tokenizer(directory: str | os.PathLike[str]) -> PreTrainedTokenizerBase
         problem = f"{directory} has a tokenizer that makes {what}"
         raise EvaluationError("tokenizer-unusable", problem, hint="fetch its files again")
     return tokenizer
+
+
+def _check_rules(tokenizer: Any) -> None:
+    """Raise CheckpointError for rules, out of whichever file, by which texts grow, and for tokens that are texts."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        rules = {part: getattr(backend, part, None) for part in PARTS}
+        check_growth({part: json.loads(rule.__getstate__()) for part, rule in rules.items() if rule is not None})
+    longest = max(map(len, tokenizer.get_vocab()), default=0)
+    if longest > _LONGEST_TOKEN:
+        problem = f"a token of it has {longest:,} characters"
+        raise CheckpointError("tokenizer-grows", problem, expected=f"at most {_LONGEST_TOKEN:,}")
 
 
 def _grown(tokenizer: Any) -> str | None:

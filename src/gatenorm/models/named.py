@@ -19,6 +19,7 @@ from gatenorm.families import Layout
 from gatenorm.files import new_directory
 
 _TOKENIZER = "tokenizer.json"
+_TOKENIZERS = (_TOKENIZER, "tokenizer.model", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,12 @@ def language_of(checkpoint: TensorStore) -> NamedModel | None:
             if model.evaluation and own.is_file() and own.read_bytes() == content:
                 return model
     return None
+
+
+def reads_text(layout: Layout) -> bool:
+    """Whether the model has a tokenizer and no language of its own, so that ordinary text means something to it."""
+    companions = layout.checkpoint.companions
+    return any(name in companions for name in _TOKENIZERS) and language_of(layout.checkpoint) is None
 
 
 def named_text(name: str) -> Callable[[int], Any] | None:

@@ -26,6 +26,8 @@ from gatenorm.records.identity import ModelIdentity as ModelIdentity
 from gatenorm.records.plan import Plan as Plan
 from gatenorm.records.pruned import (
     PRUNED_PREFIX as PRUNED_PREFIX,
+    BlockRecord as BlockRecord,
+    BlockShape as BlockShape,
     OperationRecord as OperationRecord,
     PrunedRecord as PrunedRecord,
     RecoverySummary as RecoverySummary,

@@ -5,11 +5,12 @@ An audit holds evidence, what the gates say of it, and what was *not* looked at:
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import Any, Self
+from typing import Self
 
-from gatenorm.records.evidence import Change, Data, Diagnostic, Measurements
+from gatenorm.records.evidence import Change, Diagnostic, Measurements
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.plan import Plan
+from gatenorm.records.provenance import Command, Provenance
 from gatenorm.records.rankings import CrossCheck, RankingComparison
 from gatenorm.records.scores import Scores
 from gatenorm.records.serialization import Record, Value
@@ -17,11 +18,9 @@ from gatenorm.records.table import Row
 
 PASSES, FAILS, INCONCLUSIVE = "passes", "fails", "inconclusive"
 # The outcome of several together is the first of these that occurs.
+WORST_FIRST = (FAILS, INCONCLUSIVE, PASSES)
 # How the detail of a gate's result begins where a test cannot show damage.
 BY_CHANCE = "the unpruned model does no better than chance, so this test cannot show damage"
-WORST_FIRST = (FAILS, INCONCLUSIVE, PASSES)
-# The kind of warning about rankings that cost more loss than a baseline does.
-NOT_BEATEN = "comparison-not-beaten"
 # What a gate or a part of the verdict speaks of.
 QUALITY, SPEED, SAFETY = "quality", "speed", "safety"
 # Of a part of the verdict that no gate judges.
@@ -201,13 +200,6 @@ class Judgement(Value, frozen=True, kw_only=True):
         return f"{self.outcome}: {self.sentence}" + (f"; to settle it: {self.settle}" if self.settle else "")
 
 
-class Command(Value, frozen=True, kw_only=True):
-    """A command for a shell, and what it does."""
-
-    what: str
-    command: str
-
-
 class Verdict(Value, frozen=True, kw_only=True):
     """What an audit says to whoever decides: what can be done, one reason, what that rests on, and what to do next.
 
@@ -256,35 +248,6 @@ class BestSupported(Value, frozen=True, kw_only=True):
     margins: dict[str, Change] = {}  # noqa: RUF012
 
 
-class Machine(Value, frozen=True, kw_only=True):
-    """What an audit ran on."""
-
-    platform: str
-    processor: str
-    processors: int | None
-    threads: int
-
-
-class Provenance(Value, frozen=True, kw_only=True):
-    """Where an audit's figures come from: model, software, machine, seeds, data, and the commands that repeat them."""
-
-    versions: dict[str, str]
-    code_sha256: str
-    model: str
-    content_sha256: str
-    machine: Machine
-    device: str
-    dtype: str
-    executor: str
-    seed: int
-    random_seeds: tuple[int, ...]
-    data: tuple[Data, ...]
-    began: str
-    ended: str
-    command: str
-    commands: tuple[Command, ...] = ()
-
-
 class Audit(Record, frozen=True, kw_only=True, tag="gatenorm/audit/1"):
     """A whole audit.
 
@@ -302,7 +265,7 @@ class Audit(Record, frozen=True, kw_only=True, tag="gatenorm/audit/1"):
     scores: tuple[Scores, ...]
     warnings: tuple[Diagnostic, ...]
     not_examined: tuple[NotExamined, ...]
-    config: dict[str, Any]
+    config: dict[str, object]
     provenance: Provenance
     best_supported: BestSupported | None = None
     cross_check: CrossCheck | None = None

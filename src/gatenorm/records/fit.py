@@ -1,9 +1,7 @@
 """How the tensors of fitted operations came about, and what they were held against."""
 
-from typing import Any
-
+from gatenorm.records.calibration import CalibrationTokens
 from gatenorm.records.edit import Layer, Sublayer
-from gatenorm.records.self_text import SelfText
 from gatenorm.records.serialization import Value
 
 
@@ -51,15 +49,12 @@ class FitOutcome(Value, frozen=True, kw_only=True):
 class FitSource(Value, frozen=True, kw_only=True):
     """Tokens that were looked at: how many were fitted on (none of those that only judge), how many were held out, and
     how they came about.
-
-    ``self_text`` says so of those that the model wrote.
     """
 
     name: str
     tokens: int
     held_out: int
-    protocol: dict[str, Any]
-    self_text: SelfText | None = None
+    protocol: CalibrationTokens
 
     @property
     def judged_on(self) -> str:

@@ -47,7 +47,7 @@ def out_of_range(number: float, kind: Any) -> str:
     return ""
 
 
-def share_of(given: Any) -> float:
+def share_of(given: object) -> float:
     """The number that a share is stated by: ``0.2`` or, as text, ``20%``.
 
     Raises:
@@ -63,7 +63,7 @@ class Share(float):
     least, most = 0.001, 0.999
 
     @classmethod
-    def from_json(cls, given: Any) -> Share:
+    def from_json(cls, given: object) -> Share:
         """A share out of ``0.2`` or ``"20%"``.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from gatenorm.errors import RecordError
 from gatenorm.records.edit import Edits, Layer
@@ -12,6 +12,36 @@ from gatenorm.records.serialization import Record, Value
 
 # In front of the ``model_type`` of a pruned model.
 PRUNED_PREFIX = "gatenorm_"
+
+
+class BlockShape(Value, frozen=True, omit_defaults=True):
+    """What a block is made of, and how its forward pass runs on what stays."""
+
+    path: str  # of the block list in the causal LM
+    attention: tuple[str, ...]  # the modules that go when the sublayer goes
+    before: tuple[str, ...]  # modules on the residual stream, in front of the branch
+    branch: tuple[str, ...]  # the MLP's, added to the stream; empty where MLPs are blocks of their own
+    after: tuple[str, ...]  # modules on the stream
+    dropout: str | None  # key
+    returns: Literal["tensor", "tuple"]  # what its forward hands back
+    multiplier: str | Mapping[str, str] | None = None  # key of a factor on what branches add; perhaps by sublayer
+    mlp_returns: Literal["tensor", "tuple"] = "tensor"  # ``tuple`` where the MLP hands back more than the stream
+    by_position: bool = False  # the forward pass takes entries of lists by layer by a block's position among all
+    # A block without attention keeps its forward pass and its number: it holds more than attention and MLP, or the
+    # config counts blocks as no renumbering could.
+    in_place: bool = False
+    beside: tuple[str, ...] = ()  # modules of the branch whose outputs are added to the last one's
+
+
+class BlockRecord(BlockShape, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model class must know to build and run a block with edits: modules of the MLP, and the attention's norm.
+
+    ``parallel`` says that the attention and the MLP read the same input.
+    """
+
+    mlp: tuple[str, ...]
+    norm: str | None
+    parallel: bool
 
 
 class OperationRecord(Value, frozen=True, omit_defaults=True):
@@ -45,7 +75,7 @@ class PrunedRecord(Record, frozen=True, omit_defaults=True, tag="gatenorm/pruned
     base_model_type: str
     layers: Layer
     edits: Edits
-    block: Mapping[str, Any]
+    block: BlockRecord
     plan: Plan
     operations: Mapping[str, OperationRecord] = {}
     recovery: RecoverySummary | None = None

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
+from gatenorm.records.calibration import CalibrationTokens
 from gatenorm.records.edit import Edit, Layer
 from gatenorm.records.evidence import Diagnostic
 from gatenorm.records.identity import ModelIdentity
@@ -93,7 +93,7 @@ class Bound(Value, frozen=True):
     """The bound on every layer, and the tokens that it was taken on."""
 
     layers: tuple[LayerBound, ...]
-    protocol: dict[str, Any]
+    protocol: CalibrationTokens
 
 
 class SublayerCost(Value, frozen=True, kw_only=True):

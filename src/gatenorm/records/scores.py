@@ -1,11 +1,11 @@
 """What a criterion says of every layer: ``scores.json``."""
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import msgspec
 
+from gatenorm.records.calibration import CalibrationRun
 from gatenorm.records.edit import ATTENTION, Kind, Layer
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.serialization import Record, Value
@@ -42,7 +42,7 @@ class Scores(Record, frozen=True, tag="gatenorm/scores/1"):
     notes: tuple[str, ...] = ()
     seed: int | None = None
     version: str = ""
-    calibration: Mapping[str, Any] | None = None
+    calibration: CalibrationRun | None = None
     kind: Kind = ATTENTION
     ranking: tuple[Layer, ...] = ()
 

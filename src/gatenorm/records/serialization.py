@@ -31,12 +31,12 @@ class Record(Table, Value, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A record that is a file of its own; its ``tag`` is its schema, version and all. It is a :class:`Table` too."""
 
 
-def to_json(record: Any) -> Any:
+def to_json(record: object) -> Any:
     """Plain data for :func:`json.dumps`: what :func:`from_json` reads."""
     return _lists(msgspec.to_builtins(record, enc_hook=_encode))
 
 
-def from_json(kind: type[T], data: Any, what: str, hint: str | None = None, path: Path | None = None) -> T:
+def from_json(kind: type[T], data: object, what: str, hint: str | None = None, path: Path | None = None) -> T:
     """The record in plain data.
 
     Args:
@@ -93,7 +93,7 @@ _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
 
 
-def _refused(error: Exception, kind: Any, data: Any, what: str, hint: str) -> RecordError:
+def _refused(error: Exception, kind: Any, data: object, what: str, hint: str) -> RecordError:
     """Msgspec's complaint with the field's path, the value there, and the nearest known name for an unknown one."""
     problem, path = str(error), ""
     while at := _AT.search(problem):  # values that read themselves add their own path
@@ -106,7 +106,10 @@ def _refused(error: Exception, kind: Any, data: Any, what: str, hint: str) -> Re
     if unknown:
         field = f"{path}.{unknown['name']}".lstrip(".")
         return RecordError(
-            "field-unknown", "is not known", field=field, hint=did_you_mean(unknown["name"], _known_at(kind, path))
+            "field-unknown",
+            "is not known",
+            field=field,
+            hint=did_you_mean(unknown["name"], _known_at(kind, data, path)),
         )
     missing = re.search(r"missing required field `([^`]*)`", problem)
     if missing:
@@ -119,9 +122,13 @@ def _refused(error: Exception, kind: Any, data: Any, what: str, hint: str) -> Re
     for name, word in _WORDS.items():
         expected = re.sub(rf"\b{name}\b", word, expected)
     given = _value_at(data, path)
-    if problem.startswith("Invalid enum value"):
+    if problem.startswith(("Invalid enum value", "Invalid value")):
         return RecordError(
-            "field-wrong", "is not known", field=path, given=given, hint=did_you_mean(given, _known_at(kind, path))
+            "field-wrong",
+            "is not known",
+            field=path,
+            given=given,
+            hint=did_you_mean(given, _known_at(kind, data, path)),
         )
     return RecordError("field-wrong", "is not valid", field=path or what, given=given, expected=expected, hint=hint)
 
@@ -136,22 +143,31 @@ _WORDS = {
 }
 
 
-def _value_at(data: Any, path: str) -> str:
-    """The value that a path such as ``budgets.shares[1]`` leads to, as it may be shown."""
+def _step(data: Any, path: str) -> Any:
+    """The value that a path such as ``budgets.shares[1]`` leads to; ``UNSET`` where it leads nowhere."""
     for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
         try:
             data = data[name] if name else data[int(index)]
         except (LookupError, TypeError):
-            return ""
-    return (data if isinstance(data, str) and data else repr(data))[:60]
+            return msgspec.UNSET
+    return data
 
 
-def _known_at(kind: Any, path: str) -> tuple[str, ...]:
+def _value_at(data: object, path: str) -> str:
+    """The value at a path, as it may be shown."""
+    value = _step(data, path)
+    return "" if value is msgspec.UNSET else (value if isinstance(value, str) and value else repr(value))[:60]
+
+
+def _known_at(kind: Any, data: object, path: str) -> tuple[str, ...]:
     """The fields or words that the type of ``edits[0].operation`` allows; none where that cannot be told."""
-    for name in (part.split("[")[0] for part in path.split(".") if part):
-        struct = _struct_in(kind)
+    for part in filter(None, path.split(".")):
+        name, struct = part.split("[")[0], _struct_of(kind, data)
+        if struct and name == _config(struct).tag_field:
+            return tuple(_config(one).tag for one in _structs_in(kind))
         kind = next((f.type for f in msgspec.structs.fields(struct) if f.encode_name == name), None) if struct else None
-    struct = _struct_in(kind)
+        data = _step(data, part)
+    struct = _struct_of(kind, data)
     return tuple(f.encode_name for f in msgspec.structs.fields(struct)) if struct else _words_in(kind)
 
 
@@ -162,27 +178,40 @@ def _words_in(kind: Any) -> tuple[str, ...]:
     return next((words for part in get_args(kind) if (words := _words_in(part))), ())
 
 
-def _struct_in(kind: Any) -> Any:
-    """The struct that a type is, or holds: ``Edit`` of ``tuple[Edit, ...]`` and of ``Edit | None``."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return kind
-    return next((struct for part in getattr(kind, "__args__", ()) if (struct := _struct_in(part))), None)
+def _struct_of(kind: Any, data: object) -> Any:
+    """The struct that a type is, or holds: ``Edit`` of ``tuple[Edit, ...]``; of several, that of the data's tag."""
+    structs = _structs_in(kind)
+    given = data.get(_config(structs[0]).tag_field) if structs and isinstance(data, Mapping) else None
+    return next((one for one in structs if _config(one).tag == given), structs[0] if structs else None)
 
 
-def _lists(data: Any) -> Any:
+def _structs_in(kind: Any) -> list[Any]:
+    origin = get_origin(kind) or kind
+    if isinstance(origin, type) and issubclass(origin, msgspec.Struct):
+        return [kind]
+    return [struct for part in getattr(kind, "__args__", ()) for struct in _structs_in(part)]
+
+
+def _config(struct: Any) -> Any:
+    return (get_origin(struct) or struct).__struct_config__
+
+
+def _lists(data: object) -> Any:
     """Tuples as the lists that JSON gives back."""
     if isinstance(data, dict):
         return {key: _lists(value) for key, value in data.items()}
     return [_lists(value) for value in data] if isinstance(data, (list, tuple)) else data
 
 
-def _encode(value: Any) -> Any:
+def _encode(value: object) -> float:
     if isinstance(value, float):  # a kind of its own, such as Share
         return float(value)
     raise NotImplementedError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def _decode(kind: type, data: Any) -> Any:
+def _decode(kind: type, data: object) -> Any:
+    if kind is object:  # a value of which nothing is known
+        return data
     if hasattr(kind, "from_json"):
         return kind.from_json(data)
     raise NotImplementedError(f"{kind.__name__} cannot be read from JSON")

@@ -118,9 +118,10 @@ def _written(writer: Layout, calibration: Calibration, device: str, dtype: str, 
         return kept
     model = Model.of_layout(writer, device=device, dtype=dtype)
     samples = draw(calibration, model, progress)
-    assert samples.self_text is not None  # it was asked to write
+    self_text = samples.protocol.self_text
+    assert self_text is not None  # it was asked to write
     rows = model.tokenizer.batch_decode([list(ids) for ids in samples.sequences], clean_up_tokenization_spaces=False)
-    written = _Written(rows=tuple(rows), self_text=samples.self_text)
+    written = _Written(rows=tuple(rows), self_text=self_text)
     model.release()
     writer.checkpoint.check_unchanged()
     store.put(fingerprint, written)

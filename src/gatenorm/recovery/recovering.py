@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from gatenorm.checkpoint import open_store
-from gatenorm.errors import RecoveryError, named
+from gatenorm.errors import RecoveryError, named, printable
 from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, detect_layout
 from gatenorm.families.family import value
@@ -159,7 +159,7 @@ def _write(
             state.best.held_out,
             merged,
             parent_loss,
-            model=msgspec.structs.replace(written.identity(), name=out.resolve().name),
+            model=msgspec.structs.replace(written.identity(), name=printable(out.resolve().name)),
             edits=layout.edits,
             steps=state.step,
             best_step=best,

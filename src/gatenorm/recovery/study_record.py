@@ -85,7 +85,7 @@ class StudyProtocol(Value, frozen=True, kw_only=True):
     settings: Settings
     window: int
     windows: int
-    tasks: tuple[tuple[str, str, dict[str, Any]], ...] = ()
+    tasks: tuple[tuple[str, str, dict[str, object]], ...] = ()
     tolerance: float = TOLERANCE
     lost_accuracy: float = LOST_ACCURACY
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from gatenorm.extensions import installed
 from gatenorm.records.serialization import Value, to_json
@@ -27,14 +26,14 @@ class Fingerprint(Value, frozen=True, kw_only=True, dict=True):
         code: the hash of gatenorm's code.
     """
 
-    asked: dict[str, Any]
+    asked: dict[str, object]
     models: dict[str, str]
     versions: dict[str, str]
     code: str
 
     @classmethod
     def of(
-        cls, asked: Mapping[str, Any], models: Mapping[str, str] | None = None, packages: Sequence[str] = ()
+        cls, asked: Mapping[str, object], models: Mapping[str, str] | None = None, packages: Sequence[str] = ()
     ) -> Fingerprint:
         """The fingerprint of what is asked of ``models`` with the software of today.
 
@@ -48,7 +47,7 @@ class Fingerprint(Value, frozen=True, kw_only=True, dict=True):
             code=code_sha256()[:_SHOWN],
         )
 
-    def asking(self, **more: Any) -> Fingerprint:
+    def asking(self, **more: object) -> Fingerprint:
         """The same with more that was asked for."""
         return Fingerprint(
             asked=self.asked | _plain(more),
@@ -68,14 +67,14 @@ class Fingerprint(Value, frozen=True, kw_only=True, dict=True):
         differing = [name for name in sorted({*left, *right}) if left.get(name) != right.get(name)]
         return "; ".join(f"{name} {left.get(name)!s:.40}, now {right.get(name)!s:.40}" for name in differing[:3])
 
-    def _flat(self) -> dict[str, Any]:
+    def _flat(self) -> dict[str, object]:
         software = {"software": {**self.versions, "code": self.code}}
         return _flattened(self.asked) | self.models | _flattened(software)
 
 
-def _plain(asked: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(asked: Mapping[str, object]) -> dict[str, object]:
     """Through JSON and back, so that it equals what was read from a file."""
-    plain: dict[str, Any] = json.loads(json.dumps(to_json(asked)))
+    plain: dict[str, object] = json.loads(json.dumps(to_json(asked)))
     return plain
 
 
@@ -92,10 +91,10 @@ def versions(packages: Sequence[str] = ()) -> dict[str, str]:
     return {name: version for name in (*SOFTWARE, *packages) if (version := _installed(name)) is not None}
 
 
-def _flattened(data: Any, prefix: str = "") -> dict[str, Any]:
+def _flattened(data: object, prefix: str = "") -> dict[str, object]:
     if not isinstance(data, Mapping):
         return {prefix: data}
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for name, value in data.items():
         flat |= _flattened(value, f"{prefix}.{name}" if prefix else str(name))
     return flat

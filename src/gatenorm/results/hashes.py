@@ -5,7 +5,6 @@ import json
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from gatenorm.errors import OutputError
 from gatenorm.files import write_text
@@ -19,7 +18,7 @@ _READ = (".py", ".json", ".jsonl")
 _NO_FIGURES = ("cli/", "report/", "findings/", "audit/judge/", "audit/output/", "study/")
 
 
-def digest(content: Any) -> str:
+def digest(content: object) -> str:
     """The sha256 of plain JSON, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True, default=list).encode()).hexdigest()
 

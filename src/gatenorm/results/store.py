@@ -54,7 +54,7 @@ class ResultStore:
         except (OSError, ValueError, TypeError, LookupError, AttributeError, GatenormError):
             return None
 
-    def put(self, fingerprint: Fingerprint, result: Any) -> None:
+    def put(self, fingerprint: Fingerprint, result: object) -> None:
         """Keep a result.
 
         Raises:

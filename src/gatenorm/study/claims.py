@@ -49,7 +49,8 @@ def _verdict(
             return "not measured", f"this run has no {other}"
         against = figures[other]
         named = f"{against.value:.4g} ({other})"
-        change = _difference(claim.figure, other, ours, against, items)
+        named = named if not claim.by else f"{claim.by:.4g} {'less' if sign > 0 else 'more'} than {named}"
+        change = _shifted(_difference(claim.figure, other, ours, against, items), sign * claim.by)
     else:
         assert other is not None
         drawn = split(claim.figure)[1] == RANDOM

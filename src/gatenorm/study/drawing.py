@@ -20,21 +20,22 @@ def check_drawable(kind: str | None, path: Path) -> None:
 
 
 def plot(found: Reproduction, path: Path) -> None:
-    """Draw perplexity by count, the layers that each ranking removes, or how far rankings agree.
+    """Draw perplexity by count, the layers that each ranking removes, scores by layer, or how far rankings agree.
 
     Raises:
         OutputError: the recipe has no figure, or as ``write_figure``.
     """
     from gatenorm.report.figures.curve import plot_lines
-    from gatenorm.report.figures.rankings import plot_agreement, plot_selection
+    from gatenorm.report.figures.rankings import plot_agreement, plot_layers, plot_selection
 
     check_drawable(found.plot, path)
     scores = tuple(found.scores.values())
     if found.plot == "curve":
-        text = found.data["text"].rpartition("=")[2].rpartition("/")[2]
-        plot_lines(found.lines, found.band, f"{found.model.name}: perplexity on {text}", path)
+        plot_lines(found.lines, found.band, f"{found.model.name}: {found.title}", path)
     elif found.plot == "selection":
         plot_selection(scores, path)
+    elif found.plot == "layers":
+        plot_layers(scores, path)
     else:
         agreements = tuple(agree(a, b) for a, b in combinations(scores, 2))
         plot_agreement(RankingComparison(found.model, scores, agreements, ()), path)

@@ -10,7 +10,7 @@ from statistics import fmean, geometric_mean
 from typing import TYPE_CHECKING, Any
 
 from gatenorm import api
-from gatenorm.analysis.agreement import agree
+from gatenorm.analysis.agreement import agree, spearman_ends
 from gatenorm.audit.plan.rankings import source_key
 from gatenorm.engines import threads_at_hand
 from gatenorm.evaluation.statistics.bootstrap import bootstrap
@@ -59,8 +59,9 @@ class Results:
 def rankings(asked: Rankings, bench: Workbench, results: Results) -> None:
     """``score``, ``fall`` (mean of the last third over that of the first), ``spearman`` with the yardstick.
 
-    Of each two criteria ``shared`` at 10, 20, 40 and 50%, of each ``first``: the first layer that goes there; by layer
-    ``loose`` (limit over what was seen, the least of its heads) and ``vacuous``, the share of such heads.
+    Of each two criteria the layers ``shared`` at 10, 20, 40 and 50% (their ``share``), of each ``first``: the first
+    layer that goes there; by layer ``loose`` (limit over what was seen, the least of its heads) and ``vacuous``, the
+    share of such heads. Correlations have the interval of :func:`spearman_ends`: layers count as a sample.
     """
     calibration = bench.calibration()
     protocol = {"tokens": calibration.source, "samples": calibration.samples, "length": calibration.length}
@@ -76,6 +77,7 @@ def rankings(asked: Rankings, bench: Workbench, results: Results) -> None:
         third = max(1, len(by_depth) // 3)
         for one in scores.layers:
             results.add("score", name, one.layer, one.score)
+        results.add("score", name, "last", by_depth[-1])
         if early := fmean(by_depth[:third]):
             results.add("fall", name, "late over early", fmean(by_depth[-third:]) / early)
         for other, its in results.scores.items():
@@ -83,9 +85,12 @@ def rankings(asked: Rankings, bench: Workbench, results: Results) -> None:
                 continue
             pair = agree(scores, its)
             if other in against and pair.spearman is not None:
-                results.add("spearman", name, other, pair.spearman)
+                low, high = spearman_ends(pair.spearman, len(by_depth)) or (None, None)
+                results.add("spearman", name, other, Figure(value=pair.spearman, low=low, high=high))
             for overlap in pair.overlaps:
-                results.add("shared", f"{name}+{other}", overlap.count, float(len(overlap.shared)))
+                shared = float(len(overlap.shared))
+                results.add("shared", f"{name}+{other}", overlap.count, shared)
+                results.add("share", f"{name}+{other}", f"{overlap.share:.0%}", shared / overlap.count)
                 results.add("first", name, overlap.count, float(min(scores.ranking[: overlap.count])))
     if asked.bound:
         _bound(bench, results, protocol)
@@ -115,7 +120,7 @@ def removal(asked: Removal, bench: Workbench, results: Results) -> None:
     largest of them. ``beats`` is the share of draws that raise the loss more than a criterion does, with the interval
     that so few draws leave: a few of them without a vital layer make their mean say little.
     """
-    protocol = {"evaluations": [f"{one.task}, limit {one.limit}" for one in asked.evaluations]}
+    protocol = {"evaluations": [f"{one.task}, limit {one.limit}{', spread' * one.spread}" for one in asked.evaluations]}
     with results.part("removal", bench, protocol):
         kind = None if asked.kind == "attention" else asked.kind
         chosen = {name: bench.scores(name, kind=kind) for name in asked.criteria}

@@ -60,12 +60,13 @@ class Rankings(Value, frozen=True):
 
 
 class Evaluation(Value, frozen=True):
-    """One evaluation of ``gatenorm eval``, its data and how much of them."""
+    """One evaluation of ``gatenorm eval``, its data, how much of them, and whether that lies evenly over a text."""
 
     task: Text = "perplexity"
     data: Text | None = None
     window: Window | None = None
     limit: Count | None = None
+    spread: bool = False
 
 
 class Removal(Value, frozen=True):
@@ -114,8 +115,8 @@ class Recovery(Value, frozen=True):
 class Claim(Value, frozen=True):
     """A sentence of the paper, and the figure here that bears on it.
 
-    Exactly one of ``below``, ``above`` (a number, or another figure) and ``near`` (the paper's own number, within
-    ``tolerance`` as a share of it) says when it holds. ``paper`` is what the paper reports.
+    Exactly one of ``below``, ``above`` (a number, or another figure, ``by`` so much at least) and ``near`` (the paper's
+    own number, within ``tolerance`` as a share of it) says when it holds. ``paper`` is what the paper reports.
     """
 
     says: Text
@@ -123,6 +124,7 @@ class Claim(Value, frozen=True):
     paper: str = ""
     below: float | Text | None = None
     above: float | Text | None = None
+    by: Annotated[float, Meta(ge=0)] = 0.0
     near: float | None = None
     tolerance: Annotated[float, Meta(gt=0)] = 0.02
 
@@ -151,7 +153,7 @@ class Recipe(Value, frozen=True):
     calibration: Calibration = Calibration()
     text: Text = "wikitext2"
     zeroshot: str = ""
-    plot: Literal["curve", "selection", "agreement"] | None = None
+    plot: Literal["curve", "selection", "layers", "agreement"] | None = None
     rankings: Rankings | None = None
     removal: Removal | None = None
     speed: Speed | None = None
@@ -165,6 +167,7 @@ class Recipe(Value, frozen=True):
         drawable = {
             "curve": any(one.task == "perplexity" for one in evaluated),
             "selection": bool(self.rankings or self.removal),
+            "layers": bool(self.rankings or self.removal),
             "agreement": bool(self.rankings or self.removal),
         }
         if self.plot and not drawable[self.plot]:
@@ -206,6 +209,8 @@ def recipes() -> Mapping[str, Path]:
 def recipe(name: str) -> Recipe:
     """The packaged recipe of that name, or the one in a file whose name ends in ``.yaml``.
 
+    One that is ``like`` a packaged recipe states the keys in which it differs.
+
     Raises:
         StudyError: there is none, or it is no YAML.
         RecordError: an unknown key (with the nearest known one), or a value of another type or out of range.
@@ -222,4 +227,8 @@ def recipe(name: str) -> Recipe:
     if not isinstance(given, dict):
         raise StudyError("recipe-no-mapping", "has no keys", field="name", given=path, expected="keys and values")
     with fields_named(lambda field: f"{path.name}: {field}"):
+        if (like := given.pop("like", None)) is not None:
+            if str(like) not in recipes():
+                raise StudyError.unknown("like", str(like), recipes(), "recipe-unknown")
+            given = {**read_yaml(recipes()[like]), **given}
         return from_json(Recipe, given, "the recipe", hint="")

@@ -87,7 +87,7 @@ class Workbench:
     def request(self, one: Evaluation) -> tuple[tuple[str, ...], TaskOptions]:
         """The data and the request of an evaluation, as ``gatenorm eval`` takes them."""
         data = one.data or self.data(one.task)
-        return (data,) if data else (), TaskOptions(window=one.window, limit=one.limit)
+        return (data,) if data else (), TaskOptions(window=one.window, limit=one.limit, spread=one.spread)
 
     def data(self, task: str) -> str | None:
         """The recipe's data for an evaluation, where it has some."""

@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatenorm.checkpoint import TensorStore, hub_id
-from gatenorm.errors import printable
+from gatenorm.errors import CheckpointError, printable
 from gatenorm.families import Layout
+from gatenorm.files.yaml import parse_yaml
 
 _CARD = "README.md"
+# What the hub reads of a card, between two lines of hyphens.
+_HEAD = re.compile(rb"\s*---\r?\n(.*?)\n---\s*(?:\n|$)", re.DOTALL)
 _MARKUP = re.compile(r"[\\`*\[\]<>|&~#]")
 _PLAIN = re.compile(r"[\w.-]+")
 
@@ -45,15 +48,14 @@ def code_of(words: str) -> str:
 
 def _source_metadata(checkpoint: TensorStore) -> Mapping[str, Any]:
     """The YAML head of the source's card; a card that cannot be read is treated as none."""
-    from huggingface_hub import metadata_load
-
     if not checkpoint.is_own(_CARD):
         return {}
     try:
-        checkpoint.read(_CARD)  # within limits
-        return metadata_load(checkpoint.directory / _CARD) or {}
-    except Exception:  # a stranger's file in somebody else's parser: whatever it raises, the card is no use
+        head = _HEAD.match(checkpoint.read(_CARD))
+        found = parse_yaml(head[1]) if head else None
+    except (CheckpointError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _base_model(layout: Layout, source: Mapping[str, Any]) -> str | None:

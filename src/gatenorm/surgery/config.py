@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gatenorm.checkpoint import ModelConfig
 from gatenorm.checkpoint.code import without_code
-from gatenorm.errors import PlanError
+from gatenorm.errors import PlanError, RecordError
 from gatenorm.families import Layout, counted_layers, keep_entries, mlp_modules
 from gatenorm.families.family import tower_config
 from gatenorm.families.schema import Family
-from gatenorm.records import PRUNED_PREFIX, Plan, PrunedRecord, read_json, to_json
+from gatenorm.records import PRUNED_PREFIX, BlockRecord, BlockShape, Plan, PrunedRecord, read_json, to_json
 from gatenorm.surgery.operation import operation_named, operation_records, update_source
 
 MODELLING_FILE = Path(__file__).with_name("modeling_gatenorm.py")
-# What is said of blocks for those who read and write files.
-_OF_FILES = ("rest", "by_index", "stored", "base", "paths")
 
 
-def block_description(data: Family) -> dict[str, Any]:
-    """What a model class must know to build and run a block with edits; JSON-ready."""
-    described = {key: value for key, value in data.block.to_dict().items() if key not in _OF_FILES}
-    own = {"mlp": list(mlp_modules(data)), "norm": data.norms.input, "parallel": data.shape == "parallel"}
-    return described | own
+def block_record(data: Family) -> BlockRecord:
+    """What a model class must know to build and run a block with edits."""
+    shape = {name: getattr(data.block, name) for name in BlockShape.__struct_fields__}
+    return BlockRecord(**shape, mlp=mlp_modules(data), norm=data.norms.input, parallel=data.shape == "parallel")
 
 
-def original_keys(data: Family, config: Mapping[str, Any], layers: int) -> dict[str, Any]:
+def original_keys(data: Family, config: ModelConfig, layers: int) -> dict[str, Any]:
     """The keys of an unpruned model's config that speak of its layers, where its blocks are made after their number."""
     if not data.block.by_index:
         return {}
@@ -88,10 +87,10 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
             base_model_type=layout.model_type,
             layers=layout.layers,
             edits=plan.edits,
-            block=block_description(layout.data),
+            block=block_record(layout.data),
             plan=plan,
             operations=operation_records(plan.edits, layout.width),
-            original=layout.pruned.original
+            original=without_code(layout.pruned.original)
             if layout.pruned
             else original_keys(layout.data, layout.config, layout.layers),
         )
@@ -106,7 +105,9 @@ def tokenizer_config(layout: Layout) -> dict[str, Any] | None:
     under the ``model_type`` of a pruned model it would tokenise otherwise, without a word.
     """
     rule, checkpoint, name = layout.data.tokenizer, layout.checkpoint, "tokenizer_config.json"
-    config = without_code(read_json(checkpoint.directory / name, name)) if checkpoint.is_own(name) else {}
+    config: dict[str, Any] = {}
+    with suppress(RecordError):  # what cannot be read is left out, as links that lead elsewhere are
+        config = without_code(read_json(checkpoint.directory / name, name)) if checkpoint.is_own(name) else {}
     if not rule or (rule.when == "undeclared" and config.get("tokenizer_class")):
         return None
     whole = "tokenizer.json" in checkpoint.companions

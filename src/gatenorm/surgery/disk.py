@@ -11,8 +11,9 @@ from gatenorm.checkpoint import NewTensor, TensorStore
 from gatenorm.checkpoint.code import without_code
 from gatenorm.checkpoint.dtypes import WRITABLE, from_float32
 from gatenorm.checkpoint.parts import repeated
+from gatenorm.errors import RecordError
 from gatenorm.families import Layout
-from gatenorm.files import check_apart, new_directory, write_json
+from gatenorm.files import LARGE, check_apart, new_directory, write_json
 from gatenorm.progress import Progress
 from gatenorm.records import Edit, Edits, Plan, Written, read_json, to_json
 from gatenorm.surgery.card import model_card
@@ -104,18 +105,34 @@ def carry_over(checkpoint: TensorStore, target: Path, written: Collection[str]) 
         CheckpointError: the checkpoint was changed since it was opened.
     """
     without = {*written, *_OF_THE_SOURCE}
-    names = [name for name in checkpoint.companions if name not in without]
-    carried = [name for name in names if checkpoint.is_own(name)]
-    left_out = [f"{name} is a link out of the checkpoint" for name in names if name not in carried]
-    for name in carried:
+    carried: list[str] = []
+    left_out: list[str] = []
+    for name in (name for name in checkpoint.companions if name not in without):
+        obstacle = _obstacle(checkpoint, name)
+        if obstacle:
+            left_out.append(f"{name} {obstacle}")
+            continue
         (target / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(checkpoint.directory / name, target / name)
         if name.endswith("_config.json"):
-            given = read_json(target / name, name)
+            try:
+                given = read_json(target / name, name)
+            except RecordError:
+                (target / name).unlink()
+                left_out.append(f"{name} is no JSON object within the limits, so nobody knows what code it names")
+                continue
             if without_code(given) != given:
                 left_out.append(f"{name} names code to run: these entries")
                 write_json(target / name, without_code(given))
+        carried.append(name)
     checkpoint.check_unchanged()
     others = [name for name in checkpoint.others if name not in without]
     shown = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
     return carried, [*left_out, *([f"no part of the model that is written: {shown}"] if others else [])]
+
+
+def _obstacle(checkpoint: TensorStore, name: str) -> str:
+    """Why a companion is not carried over, if so: no loader of ours opens one that is so large."""
+    if not checkpoint.is_own(name):
+        return "is a link out of the checkpoint"
+    return f"is larger than {LARGE:,} bytes" if (checkpoint.directory / name).stat().st_size > LARGE else ""

@@ -19,7 +19,7 @@ from gatenorm.families.family import refusal
 from gatenorm.families.schema import Family
 from gatenorm.records import Edit, Edits, ModelIdentity, Plan, PrunedRecord, from_json, to_json
 from gatenorm.surgery import modeling_gatenorm as modeling
-from gatenorm.surgery.config import block_description, check_prunable, original_keys, own_classes
+from gatenorm.surgery.config import block_record, check_prunable, original_keys, own_classes
 from gatenorm.surgery.folding import carrier, check_folds, folded_parameters, folds, projection
 from gatenorm.surgery.operation import Weights, check_weights, operation_records, place
 from gatenorm.surgery.planning import check_edits, check_key_sources
@@ -69,7 +69,7 @@ def edit_model(model: Any, edits: Edits, family: Family, weights: Mapping[Edit, 
             base_model_type=base_model_type,
             layers=layers,
             edits=after,
-            block=block_description(family),
+            block=block_record(family),
             plan=_plan_by_hand(model, base_model_type, layers, after),
             operations=operation_records(after, width),
             original=earlier.get("original", {}) if earlier else original_keys(family, text.to_dict(), layers),

@@ -58,7 +58,8 @@ REMOVE = "remove"
 # How attentions call their own number, by which they find their cache layer.
 _LAYER_NUMBERS = ("layer_idx", "layer_id")
 
-# What this file has derived: classes by name, and attention-free block classes by stock class.
+# What this file has derived: classes by name, and attention-free block classes by stock class. For as long as the
+# process lives, since `isinstance`, pickles and the Auto classes need the same class each time.
 _classes: dict[Any, type] = {}
 
 

@@ -37,7 +37,7 @@ class ExportEntry:
     read it; empty for all of them.
     """
 
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     tensors: Mapping[str, str] = field(default_factory=dict)
     products: Mapping[tuple[str, str], str] = field(default_factory=dict)
     note: str = ""

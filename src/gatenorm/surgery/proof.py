@@ -4,14 +4,14 @@ import importlib.util
 import math
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from msgspec import structs
 
-from gatenorm.checkpoint import TensorSpec, open_store
+from gatenorm.checkpoint import ModelConfig, TensorSpec, open_store
 from gatenorm.checkpoint.companions import SINGLE
 from gatenorm.checkpoint.formats.safetensors.header import write_header
 from gatenorm.checkpoint.quantisation import without_settings
@@ -100,7 +100,7 @@ def _unloadable(why: str) -> PlanError:
     return PlanError("not-loadable", f"transformers could not load what would be written: {why}", field="model")
 
 
-def assumption(config: Mapping[str, Any], layers: int, assumed: str) -> str:
+def assumption(config: ModelConfig, layers: int, assumed: str) -> str:
     """What is known of the assumption that a model of this config computes like family ``assumed``, for people.
 
     A tiny random model of the checkpoint's own ``model_type``, with all of its config but the sizes, is run through its
@@ -128,7 +128,7 @@ def assumption(config: Mapping[str, Any], layers: int, assumed: str) -> str:
     return f"{said}: equal on a tiny random model, within {found:.0e} nats"
 
 
-def foreign_keys(config: Mapping[str, Any], data: Family, model_type: str) -> str:
+def foreign_keys(config: ModelConfig, data: Family, model_type: str) -> str:
     """What is said of a config that names code of its own, which is never run, or has keys that nobody reads.
 
     Empty where it does neither. Where keys are not known, transformers' own class is asked too, if it is installed: it
@@ -152,7 +152,7 @@ def _keys_of_class(model_type: str) -> set[str]:
     return {*stock.to_dict(), *stock.attribute_map}
 
 
-def is_proved(config: Mapping[str, Any], layers: int, assumed: str) -> bool:
+def is_proved(config: ModelConfig, layers: int, assumed: str) -> bool:
     """Whether a tiny model of this config was compared with family ``assumed``, and computes the same."""
     try:
         known = can_prove() and _is_known(str(config.get("model_type")))
@@ -177,7 +177,7 @@ def _is_known(model_type: str) -> bool:
     return model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
-def difference(config: Mapping[str, Any], layers: int, assumed: str) -> float:
+def difference(config: ModelConfig, layers: int, assumed: str) -> float:
     """The largest difference of log-probabilities, in nats, between a tiny model and the assumed family's class.
 
     Infinite where their tensors have other names or shapes.
@@ -212,7 +212,7 @@ def difference(config: Mapping[str, Any], layers: int, assumed: str) -> float:
     return float((left - right).abs().nan_to_num(nan=math.inf).max())
 
 
-def tiny_config(config: Mapping[str, Any], layers: int, data: Family) -> dict[str, Any]:
+def tiny_config(config: ModelConfig, layers: int, data: Family) -> dict[str, Any]:
     """The config of a tiny model: that of the checkpoint with other sizes, its lists by layer cut short."""
     small: dict[str, Any] = {}
     for key, given in config.items():

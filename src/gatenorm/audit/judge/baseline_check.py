@@ -4,62 +4,42 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from gatenorm.findings import loss_change, rise
-from gatenorm.records import to_json
-from gatenorm.records.audit import NOT_BEATEN, PRUNED, AuditedVariant
-from gatenorm.records.evidence import Diagnostic, Evidence, Perplexity, of_type
-from gatenorm.records.serialization import Value
+from gatenorm.records.audit import PRUNED, AuditedVariant
+from gatenorm.records.evidence import (
+    CheaperAtBudget,
+    CheaperBaseline,
+    Diagnostic,
+    Evidence,
+    NotBeaten,
+    Perplexity,
+    of_type,
+)
 from gatenorm.report.gate_figures import amount
 
 _DEPTH, _RANDOM = "depth", "random"
 
 
-class CheaperBaseline(Value, frozen=True, omit_defaults=True):
-    """A baseline that costs less: its rise of perplexity in percent, and whether paired items prove the difference."""
-
-    what: str
-    rise: float
-    proven: bool | None = None
-    draws: int | None = None
-
-    def words(self) -> str:
-        """``depth +52%, within the interval``."""
-        mean = " in the mean" if (self.draws or 1) > 1 else ""
-        doubt = ", within the interval" if self.proven is False else ""
-        return f"{self.what} {amount(self.rise, '%', sign=True)}{mean}{doubt}"
+def warning_of(check: NotBeaten) -> Diagnostic:
+    """The same as a warning of the audit."""
+    listed = ". ".join(
+        f"with {case.removed} removed, perplexity {amount(case.rise, '%', sign=True)}; "
+        + " and ".join(map(_words, case.cheaper))
+        for case in check.cases
+    )
+    message = f"{check.ranking} does not beat what knows nothing of the model: {listed}"
+    return Diagnostic(message=message, evidence=check)
 
 
-class CheaperAtBudget(Value, frozen=True):
-    """A ranking with so many removed, its rise of perplexity in percent, and the baselines that cost less there."""
-
-    removed: int
-    rise: float
-    cheaper: tuple[CheaperBaseline, ...]
-
-
-class BaselineCheck(Value, frozen=True):
-    """A ranking and the budgets at which a baseline costs less."""
-
-    ranking: str
-    cases: tuple[CheaperAtBudget, ...]
-
-    def cheaper_at(self, removed: int) -> list[str]:
-        """The names of the baselines that cost less with so many removed."""
-        return [baseline.what for case in self.cases if case.removed == removed for baseline in case.cheaper]
-
-    def warning(self) -> Diagnostic:
-        """The same as a warning of the audit."""
-        listed = ". ".join(
-            f"with {case.removed} removed, perplexity {amount(case.rise, '%', sign=True)}; "
-            + " and ".join(baseline.words() for baseline in case.cheaper)
-            for case in self.cases
-        )
-        message = f"{self.ranking} does not beat what knows nothing of the model: {listed}"
-        return Diagnostic(kind=NOT_BEATEN, message=message, evidence=to_json(self))
+def _words(baseline: CheaperBaseline) -> str:
+    """``depth +52%, within the interval``."""
+    mean = " in the mean" if (baseline.draws or 1) > 1 else ""
+    doubt = ", within the interval" if baseline.proven is False else ""
+    return f"{baseline.what} {amount(baseline.rise, '%', sign=True)}{mean}{doubt}"
 
 
 def check_baselines(
     variants: Sequence[AuditedVariant], baseline: Sequence[Evidence], rankings: Sequence[str]
-) -> list[BaselineCheck]:
+) -> list[NotBeaten]:
     """One check for each of ``rankings`` that costs more loss than ``depth`` or random draws do, at any budget.
 
     Compared are losses of plain removals on the first text, in nats a token; of random draws their mean. A difference
@@ -82,7 +62,7 @@ def check_baselines(
             if cheaper:
                 cases.append(CheaperAtBudget(removed=count, rise=_rise(record.nll, whole), cheaper=cheaper))
         if cases:
-            checks.append(BaselineCheck(ranking=name, cases=tuple(cases)))
+            checks.append(NotBeaten(ranking=name, cases=tuple(cases)))
     return checks
 
 

@@ -11,9 +11,9 @@ then it is inconclusive. So is a loss of right answers where the unpruned model 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from gatenorm.audit.judge import metrics
 from gatenorm.audit.judge.metrics import Find, GateValue
@@ -84,7 +84,7 @@ def _gate_of(task: Task, metric: Metric) -> Gate:
     )
 
 
-def check_gates(given: Mapping[str, Any]) -> dict[str, float | None]:
+def check_gates(given: Mapping[str, object]) -> dict[str, float | None]:
     """Limits by gate; ``None`` (or ``off``, which YAML reads as false) takes a gate away.
 
     Raises:
@@ -98,24 +98,24 @@ def check_gates(given: Mapping[str, Any]) -> dict[str, float | None]:
     return checked
 
 
-def number_of(limit: Any, gate: Gate) -> float:
+def number_of(limit: object, gate: Gate) -> float:
     """A limit as a number; texts may carry the gate's unit, as ``2%`` does.
 
     Raises:
         AuditError: it is none, or below 0.
     """
     text = limit.strip().removesuffix(gate.unit).strip() if isinstance(limit, str) else limit
-    try:
-        number = float("nan") if isinstance(text, bool) else float(text)
-    except (TypeError, ValueError):
-        number = float("nan")
+    number = float("nan")
+    if isinstance(text, (str, int, float)) and not isinstance(text, bool):
+        with suppress(ValueError):
+            number = float(text)
     if not 0 <= number < float("inf"):
         field, expected = f"gates.{gate.name}", f"a number of {gate.unit} from 0"
         raise AuditError("limit-wrong", "is not a limit", field=field, given=f"{limit}", expected=expected)
     return number
 
 
-def limits(given: Mapping[str, Any]) -> dict[str, float]:
+def limits(given: Mapping[str, object]) -> dict[str, float]:
     """All limits that apply: the defaults, changed by what was given."""
     merged = {name: gate.limit for name, gate in gates().items()} | check_gates(given)
     return {name: limit for name, limit in merged.items() if limit is not None}

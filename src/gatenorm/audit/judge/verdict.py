@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from gatenorm.audit.judge.baseline_check import BaselineCheck
 from gatenorm.audit.judge.cost_benefit import how_fast
 from gatenorm.audit.judge.selection import chosen_of, nearest
 from gatenorm.records import REMOVE
@@ -25,6 +24,7 @@ from gatenorm.records.audit import (
     Judgement,
     Verdict,
 )
+from gatenorm.records.evidence import NotBeaten
 from gatenorm.report.gate_figures import amount, figure, interval, limit, readable
 
 # What would decide a question that no figure has decided.
@@ -41,7 +41,7 @@ _UNEXAMINED = {
 
 
 def verdict(
-    variants: Sequence[AuditedVariant], best: BestSupported, requested: str, checks: Sequence[BaselineCheck] = ()
+    variants: Sequence[AuditedVariant], best: BestSupported, requested: str, checks: Sequence[NotBeaten] = ()
 ) -> tuple[Verdict, str | None]:
     """The verdict, and the name of the variant that it recommends, if any.
 
@@ -185,7 +185,7 @@ def _held(gate: GateResult) -> str:
     return f"{name} {figure(gate)}{f' ({ends})' if ends else ''}, {limit(gate)}"
 
 
-def _by_which_ranking(best: BestSupported, requested: str, checks: Sequence[BaselineCheck]) -> str:
+def _by_which_ranking(best: BestSupported, requested: str, checks: Sequence[NotBeaten]) -> str:
     cheaper = [what for check in checks if check.ranking == best.ranking for what in check.cheaper_at(best.count)]
     more = f"; {' and '.join(cheaper)} {'cost' if len(cheaper) > 1 else 'costs'} less still" if cheaper else ""
     if best.ranking == requested:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from gatenorm.analysis.diagnostics import FEW_SHARED, curve_signatures
-from gatenorm.audit.judge.baseline_check import BaselineCheck, check_baselines
+from gatenorm.analysis.diagnostics import curve_signatures
+from gatenorm.audit.judge.baseline_check import check_baselines, warning_of
 from gatenorm.audit.judge.cost_benefit import cost_benefit
 from gatenorm.audit.judge.gates import SPEED_UP
 from gatenorm.audit.judge.verdict import verdict
@@ -22,21 +22,19 @@ from gatenorm.audit.run.workflow import Workflow
 from gatenorm.files import write_json
 from gatenorm.findings import Findings, findings
 from gatenorm.records import Diagnostic, Evidence, to_json
-from gatenorm.records.audit import (
-    DONE,
-    NOT_DONE,
-    PARTLY,
-    PASSES,
-    PRUNED,
-    Audit,
-    AuditedVariant,
-    Machine,
-    Provenance,
-    Step,
-    StepName,
+from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, PASSES, PRUNED, Audit, AuditedVariant, Step, StepName
+from gatenorm.records.evidence import (
+    Data,
+    FewLayersShared,
+    Measurements,
+    NotBeaten,
+    Perplexity,
+    TaskEvidence,
+    UnevenTasks,
+    of_type,
 )
-from gatenorm.records.evidence import Data, Measurements, Perplexity, TaskEvidence, of_type
 from gatenorm.records.numbers import quantity
+from gatenorm.records.provenance import Machine, Provenance
 from gatenorm.report.page import write_report
 from gatenorm.results.hashes import code_sha256
 
@@ -113,8 +111,8 @@ def _steps(work: Workflow, model: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _warnings(work: Workflow, variants: Sequence[AuditedVariant], checks: Sequence[BaselineCheck]) -> list[Diagnostic]:
-    warnings = [*_disagreement(work), *(check.warning() for check in checks)]
+def _warnings(work: Workflow, variants: Sequence[AuditedVariant], checks: Sequence[NotBeaten]) -> list[Diagnostic]:
+    warnings = [*_disagreement(work), *map(warning_of, checks)]
     whole = _perplexity(work.baseline)
     curves: dict[str, dict[int, float]] = {}
     for variant in (*work.candidates, *work.comparisons):
@@ -131,20 +129,17 @@ def _warnings(work: Workflow, variants: Sequence[AuditedVariant], checks: Sequen
 def _disagreement(work: Workflow) -> list[Diagnostic]:
     """What the cross-check warns of: where rankings were measured, they are no longer judged by how far they agree."""
     warnings = list(work.cross_check.warnings) if work.cross_check else []
-    others = [w for w in warnings if w.kind != FEW_SHARED]
-    few = [w for w in warnings if w.kind == FEW_SHARED]
+    few = [w.evidence for w in warnings if isinstance(w.evidence, FewLayersShared)]
+    others = [w for w in warnings if not isinstance(w.evidence, FewLayersShared)]
     if not few or (work.best is not None and work.best.losses):
         return others
-    shared = " and ".join(f"{len(w.evidence['shared'])} with {w.evidence['check']}" for w in few)
-    name, count = few[0].evidence["criterion"], few[0].evidence["count"]
+    evidence = replace(few[0], checks=tuple(check for one in few for check in one.checks))
+    shared = " and ".join(f"{len(check.shared)} with {check.check}" for check in evidence.checks)
     message = (
-        f"of {quantity(count, 'layer')} that {name} would remove it shares {shared}, fewer than half: "
-        "it may be unreliable here"
+        f"of {quantity(evidence.count, 'layer')} that {evidence.criterion} would remove it shares {shared}, "
+        "fewer than half: it may be unreliable here"
     )
-    return [
-        *others,
-        Diagnostic(kind=FEW_SHARED, message=message, evidence={w.evidence["check"]: w.evidence for w in few}),
-    ]
+    return [*others, Diagnostic(message=message, evidence=evidence)]
 
 
 def _perplexity(records: Sequence[Evidence]) -> float | None:
@@ -165,8 +160,7 @@ def _uneven(variant: AuditedVariant) -> Diagnostic | None:
         return None
     listed = ", ".join(f"{task} -{points:.1f} points" for task, points in worse.items())
     message = f"{variant.name}: the average of the tasks passes, but some fell by more than chance: {listed}"
-    evidence = {"variant": variant.name, "tasks": worse, "p": _UNLIKELY}
-    return Diagnostic(kind="uneven-tasks", message=message, evidence=evidence)
+    return Diagnostic(message=message, evidence=UnevenTasks(variant=variant.name, tasks=worse, p=_UNLIKELY))
 
 
 def _provenance(work: Workflow, began: float, model: str) -> Provenance:

@@ -18,11 +18,12 @@ from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.exports.registry import export_form
 from gatenorm.models.named import training_source
 from gatenorm.records import REMOVE, Evidence
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SPEED, Command, StepName, Verdict
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SPEED, StepName, Verdict
 from gatenorm.records.evidence import Speed
+from gatenorm.records.provenance import Command
 
 # Of a request, what the command line calls by the same names.
-_REPEATED = ("limit", "window", "stride", "documents", "text_field", "new_tokens", "refusal_rule")
+_REPEATED = ("limit", "window", "stride", "spread", "documents", "text_field", "new_tokens", "refusal_rule")
 
 
 def whole(work: Workflow, model: str) -> str:
@@ -125,7 +126,7 @@ def _evaluation(work: Workflow, planned: PlannedEvaluation, variant: Variant, mo
     for name in _REPEATED:
         value = getattr(planned.request, name)
         if value is not None and value != getattr(TaskOptions(), name):
-            parts += [f"--{name.replace('_', '-')}", str(value)]
+            parts += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     head = ("gatenorm", "eval", _directory(work, variant), "--baseline", model, "--tasks", planned.task)
     return _joined(*head, *parts, *_hardware(work))
 

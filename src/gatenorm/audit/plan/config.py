@@ -5,7 +5,7 @@ A section is a record, a key one of its fields, read strictly: a key that is not
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 from msgspec.structs import replace
@@ -64,14 +64,16 @@ class TextData(Value, frozen=True):
 class Evaluation(Value, frozen=True):
     """What is measured of every variant; what is left out is reported as not examined.
 
-    ``text_limit`` is for texts without a limit of their own, ``stories_limit`` for the built-in model's stories, which
-    are used where no text is given. ``refusal`` is a file, ``packaged`` for the set that comes with gatenorm, ``auto``
-    for that set where the model has a chat template (or speaks the built-in model's language), or ``none``. ``others``
-    are further evaluations of ``gatenorm eval``, such as those of other packages, as ``NAME`` or ``NAME=DATA``.
+    ``text_limit`` is for texts without a limit of their own, and ``text_spread`` says whether what a limit leaves of a
+    text lies evenly over it; ``stories_limit`` is for the built-in model's stories, which are used where no text is
+    given. ``refusal`` is a file, ``packaged`` for the set that comes with gatenorm, ``auto`` for that set where the
+    model has a chat template (or speaks the built-in model's language), or ``none``. ``others`` are further evaluations
+    of ``gatenorm eval``, such as those of other packages, as ``NAME`` or ``NAME=DATA``.
     """
 
     texts: tuple[TextData | Text, ...] = ()
     text_limit: Count | None = None
+    text_spread: bool = False
     stories_limit: Count | None = None
     zeroshot: Text | None = None
     zeroshot_tasks: tuple[Text, ...] = ()
@@ -163,7 +165,7 @@ class Config(Value, frozen=True):
 LIMITS = tuple(name for name in Evaluation.__struct_fields__ if name.endswith("_limit"))
 
 
-def quick() -> Mapping[str, Mapping[str, Any]]:
+def quick() -> Mapping[str, Mapping[str, object]]:
     """A first impression: what takes longest is measured least. Interval by interval it proves little, and says so."""
     from gatenorm.evaluation.core.registry import tasks  # not for help, which shows the defaults and stays quick
 
@@ -179,7 +181,7 @@ def quick() -> Mapping[str, Mapping[str, Any]]:
     }
 
 
-def config_from(*layers: Mapping[str, Any]) -> Config:
+def config_from(*layers: Mapping[str, object]) -> Config:
     """The configuration in plain data, as JSON or YAML holds it; later ones win, key by key.
 
     Raises:
@@ -188,11 +190,13 @@ def config_from(*layers: Mapping[str, Any]) -> Config:
     """
     from gatenorm.audit.judge.gates import check_gates  # not for help, which shows the defaults and stays quick
 
-    sections: dict[str, Any] = {}
+    sections: dict[str, object] = {}
     for layer in layers:
         for name, section in layer.items():
-            both = isinstance(section, Mapping) and isinstance(sections.get(name), Mapping)
-            sections[name] = {**sections[name], **section} if both else section
+            below = sections.get(name)
+            if isinstance(section, Mapping) and isinstance(below, Mapping):
+                section = {**below, **section}
+            sections[name] = section
     # YAML reads a section whose keys are all commented out as null.
     config = from_json(Config, {k: v for k, v in sections.items() if v is not None}, "the configuration", hint="")
     return replace(config, gates=check_gates(config.gates))
@@ -209,7 +213,7 @@ def write_yaml(config: Config, path: Path) -> None:
     write_text(path, yaml.safe_dump(to_json(config), sort_keys=False, allow_unicode=True))
 
 
-def read_config(path: Path, *more: Mapping[str, Any], below: Mapping[str, Any] | None = None) -> Config:
+def read_config(path: Path, *more: Mapping[str, object], below: Mapping[str, object] | None = None) -> Config:
     """The configuration in a YAML (or JSON) file, with further plain data laid over it, and some ``below`` it.
 
     Raises:

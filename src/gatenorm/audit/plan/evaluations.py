@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from gatenorm.audit.plan.config import Evaluation
 from gatenorm.errors import EvaluationError, GatenormError, fields_named, named
@@ -20,7 +19,7 @@ from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
 from gatenorm.families import Layout
 from gatenorm.files import read_small
 from gatenorm.models.architecture import Architecture, Work
-from gatenorm.models.named import language_of
+from gatenorm.models.named import language_of, reads_text
 from gatenorm.records.audit import NotExamined, Setting, StepName
 
 # The evaluations of which the planner knows more than they declare.
@@ -32,9 +31,9 @@ _FIELDS = {"tasks": _TASKS, "refusal_rule": "evaluation.refusal_rule"}
 _FLOPS_A_THREAD, _SHORT = 25e12, 512
 # The value of a key with which it depends on the model whether anything is measured.
 _AUTO = "auto"
+_AS_USUAL = TaskOptions()
 # Windows of the packaged text, where no text is given.
 _PACKAGED_WINDOW, _PACKAGED_LIMIT = 512, 32
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class PlannedEvaluation:
     task: str
     data: tuple[str, ...]
     request: TaskOptions
-    key: Any
+    key: object
     passes: Mapping[Work, float]
     role: AuditRole
     paired: bool = False
@@ -136,7 +135,8 @@ class _Planner:
         self.missing: list[NotExamined] = []
 
     def texts(self, task: Task, packaged: bool) -> None:
-        texts = self.settings.text_data
+        settings = self.settings
+        texts = settings.text_data
         read = [str(Path(text.data.rpartition("=")[2]).expanduser().resolve()) for text in texts]
         twice = next((text.data for text, path in zip(texts, read, strict=True) if read.count(path) > 1), None)
         if twice is not None:
@@ -146,15 +146,17 @@ class _Planner:
         for text in texts:
             how = {name: getattr(text, name) for name in ("documents", "window", "limit", "text_field")}
             name = Path(text.data.partition("=")[2] or text.data).name
-            self._add(task, f"perplexity on {name}", task.name, (text.data,), **how)
+            options = TaskOptions(**how, spread=settings.text_spread)
+            self._add(task, f"perplexity on {name}", task.name, (text.data,), options)
         if texts or self._add_own(task):
             return
         if not packaged:
             self._leave_out(task, task.audit.unasked)
             return
         window = min(_PACKAGED_WINDOW, self.layout.context or _PACKAGED_WINDOW)
-        limit = self.settings.text_limit or _PACKAGED_LIMIT
-        self._add(task, "perplexity on packaged text", task.name, (GENERIC,), window=window, limit=limit)
+        limit = settings.text_limit or _PACKAGED_LIMIT
+        options = TaskOptions(window=window, limit=limit, spread=settings.text_spread)
+        self._add(task, "perplexity on packaged text", task.name, (GENERIC,), options)
         why = f"{task.audit.unasked}, so packaged public-domain text stands in for it"
         self._leave_out(task, why, f"{task.audit.lacking} on text like yours")
 
@@ -179,21 +181,21 @@ class _Planner:
 
     def _add_standard(self, task: Task, data: tuple[str, ...] = ()) -> None:
         settings, role = self.settings, task.audit
-        request = {name: getattr(settings, name) for name in role.options}
-        request["limit"] = getattr(settings, role.limit, None)
+        own = {name: getattr(settings, name) for name in role.options}
+        how = TaskOptions(**own, limit=getattr(settings, role.limit, None))
         if task.name == _ZEROSHOT:
             for name in settings.zeroshot_tasks or tuple(zeroshot_tasks()):
-                self._add(task, name, f"{task.name}:{name}", data, **request)
+                self._add(task, name, f"{task.name}:{name}", data, how)
         elif task.name == _RETRIEVAL:
-            self._add_retrieval(task, request)
+            self._add_retrieval(task, how)
         else:
-            self._add(task, role.called, task.name, data, **request)
+            self._add(task, role.called, task.name, data, how)
 
-    def _add_retrieval(self, task: Task, request: dict[str, Any]) -> None:
+    def _add_retrieval(self, task: Task, how: TaskOptions) -> None:
         longest = min(self.layout.context or retrieval.LONGEST, retrieval.LONGEST)
         try:
             window = self.settings.retrieval_window or self._affordable(longest)
-            self._add(task, task.audit.called, task.name, window=window, **request)
+            self._add(task, task.audit.called, task.name, how=replace(how, window=window))
         except EvaluationError as error:  # a context too short for any fact
             self.missing.append(NotExamined(task.audit.step, task.audit.lacking, str(error)))
             return
@@ -217,9 +219,8 @@ class _Planner:
             asked = replace(task, audit=AuditRole(key="others", step=task.audit.step))
             self._add(asked, task.what, name, (entry,) if data else ())
 
-    def _add(self, feeds: Task, name: str, task: str, data: tuple[str, ...] = (), **request: Any) -> None:
+    def _add(self, feeds: Task, name: str, task: str, data: tuple[str, ...] = (), how: TaskOptions = _AS_USUAL) -> None:
         known = registry.known_tasks(self.own, data)
-        how = TaskOptions(**request)
         with fields_named(_FIELDS | {"data": _asks(feeds).key}):
             in_context = replace(how, context=self.layout.context)
             jobs = registry.prepare([task], data, in_context, baseline=True, known=known)
@@ -239,18 +240,12 @@ class _Planner:
         limits = own.audit if own.audit.limit else task.audit
         role = replace(task.audit, limit=limits.limit, few=limits.few)
         limit = getattr(self.settings, role.limit) or replacing.audit_limit
-        self._add(replace(task, audit=role), own.what, own.name, limit=limit)
+        self._add(replace(task, audit=role), own.what, own.name, how=TaskOptions(limit=limit))
         return True
 
     def _leave_out(self, task: Task, why: str, what: str = "", setting: Setting | None = None) -> None:
         gap = NotExamined.unless(task.audit.step, what or task.audit.lacking, why, setting or _asks(task))
         self.missing.append(gap)
-
-
-def reads_text(layout: Layout) -> bool:
-    """Whether the model has a tokenizer and no language of its own, so that ordinary text means something to it."""
-    companions = layout.checkpoint.companions
-    return any(name in companions for name in _TOKENIZERS) and language_of(layout.checkpoint) is None
 
 
 def _has_template(directory: Path) -> bool:

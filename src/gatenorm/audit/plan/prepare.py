@@ -12,7 +12,7 @@ from gatenorm.api.fitting import fit_calibrations
 from gatenorm.audit.judge.gates import SPEED_UP, gates, limits
 from gatenorm.audit.plan.config import Config, Recovery
 from gatenorm.audit.plan.engine_form import form_for
-from gatenorm.audit.plan.evaluations import PlannedEvaluation, asked_by, evaluations, reads_text
+from gatenorm.audit.plan.evaluations import PlannedEvaluation, asked_by, evaluations
 from gatenorm.audit.plan.rankings import PlannedRanking, check_text, planned_rankings
 from gatenorm.audit.plan.variants import Budget, budgets, with_operations
 from gatenorm.audit.state import check_directory
@@ -24,7 +24,7 @@ from gatenorm.families import Layout
 from gatenorm.files import check_apart
 from gatenorm.models.architecture import Architecture
 from gatenorm.models.model import TRANSFORMERS, is_file
-from gatenorm.models.named import language_of, named_text
+from gatenorm.models.named import language_of, named_text, reads_text
 from gatenorm.records.audit import NotExamined
 from gatenorm.records.recovery_settings import OBJECTIVES
 from gatenorm.recovery.drawn_text import drawn_sources
@@ -139,6 +139,9 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
     for module, package in (("jinja2", "jinja2"), ("altair", "altair"), ("vl_convert", "vl-convert-python")):
         if find_spec(module) is None:
             raise MissingExtraError("the report", package, "audit")
+    from gatenorm.report.figures.rendering import check_memory
+
+    check_memory()
     _check_recovery(config.recovery, layout)
     return AuditPlan(layout, config, directory, threads, runs, rankings, possible, planned, active, missing)
 

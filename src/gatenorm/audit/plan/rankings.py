@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-import msgspec
+from msgspec import structs
 
 from gatenorm.analysis.agreement import agree, label
 from gatenorm.analysis.diagnostics import few_shared
@@ -71,11 +71,10 @@ class PlannedRanking:
         """Scores that were made of the same tokens, perhaps under another name, as this ranking's."""
         if self.source is None or scores.calibration is None:
             return scores
-        label = {**scores.calibration, "source": self.source, **({"called": self.called} if self.called else {})}
-        path = _file(self.source)
-        if path is not None and isinstance(label.get("data"), Mapping):
-            label["data"] = {**label["data"], "name": path.name}
-        return msgspec.structs.replace(scores, calibration=label)
+        tokens, path = structs.replace(scores.calibration, source=self.source, called=self.called), _file(self.source)
+        if path is not None and tokens.data is not None:
+            tokens = structs.replace(tokens, data=structs.replace(tokens.data, name=path.name))
+        return structs.replace(scores, calibration=tokens)
 
 
 def planned_rankings(config: Config, *, runs: bool, reads: bool = False) -> list[PlannedRanking]:
@@ -187,7 +186,7 @@ def best_supported(
         why = f"with {count} removed its loss is {losses[best]:.4f} nats a token{others}"
         return BestSupported(ranking=best, why=why, count=count, losses=losses, rule=RULE, margins=margins)
     doubted = bool(checks) and all(few_shared(scores[0], check, count) is not None for check in checks)
-    on_self = next((label(c) for c in checks if c.calibration and c.calibration["source"] == SELF), first)
+    on_self = next((label(c) for c in checks if c.calibration and c.calibration.source == SELF), first)
     why = (
         f"no text was given to judge by; {first} shares {'fewer' if doubted else 'no fewer'} than half of its choice "
         "with the cosines"

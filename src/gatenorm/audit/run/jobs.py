@@ -5,15 +5,20 @@ models and files lie, whose content other fields hold the hashes of.
 """
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gatenorm.engines import engines
 from gatenorm.evaluation.core.job import TaskOptions
+from gatenorm.extensions import working
 from gatenorm.records import Edits, Plan, Scores, to_json
 from gatenorm.records.evidence import Measurements
 from gatenorm.records.serialization import Value
 from gatenorm.results import Fingerprint, versions
 
-_PACKAGES = ("lm_eval", "xllamacpp", "vllm", "peft")
+
+def _packages() -> tuple[str, ...]:
+    """What figures may rest on besides :data:`SOFTWARE`: lm-eval's tasks, adapters, and whatever engine is asked."""
+    return ("numpy", "lm_eval", "peft", *(kind.package for kind in working(engines()).values()))
 
 
 class Job(Value, frozen=True, kw_only=True, dict=True, tag_field="kind"):
@@ -37,7 +42,7 @@ class Job(Value, frozen=True, kw_only=True, dict=True, tag_field="kind"):
         """Everything that its result follows from."""
         left_out = {"title", "like", "model", "content", *self.places}
         fields = {name: value for name, value in to_json(self).items() if name not in left_out}
-        return Fingerprint.of(fields, {"model": self.content}, _PACKAGES)
+        return Fingerprint.of(fields, {"model": self.content}, _packages())
 
     @property
     def digest(self) -> str:
@@ -103,7 +108,7 @@ class Evaluate(Job, frozen=True, kw_only=True, tag="evaluate"):
     edits: Edits
     in_memory: bool
     recovery: str | None
-    protocol: Any
+    protocol: object
     task: str
     data: tuple[str, ...]
     request: TaskOptions
@@ -179,4 +184,4 @@ class Result(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 def software() -> dict[str, str]:
     """Versions of the software that results rest on."""
-    return versions(("numpy", *_PACKAGES))
+    return versions(_packages())

@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from gatenorm.calibration.samples import RANDOM, SELF, Calibration, Samples
+from gatenorm.calibration.samples import RANDOM, SELF, Calibration, CalibrationSamples
 from gatenorm.calibration.sources.generic_text import generic_samples
 from gatenorm.calibration.sources.self_text import opening_token, self_samples
 from gatenorm.calibration.sources.text import text_samples
@@ -13,7 +13,7 @@ from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 
 
-def draw(calibration: Calibration, model: Model, progress: Progress | None = None) -> Samples:
+def draw(calibration: Calibration, model: Model, progress: Progress | None = None) -> CalibrationSamples:
     """The tokens of a calibration; only ``self`` runs the model.
 
     Args:
@@ -37,7 +37,7 @@ def draw(calibration: Calibration, model: Model, progress: Progress | None = Non
     return text_samples(calibration, tokenizer, model.config)
 
 
-def random_samples(calibration: Calibration, config: Any, opening: int | None) -> Samples:
+def random_samples(calibration: Calibration, config: Any, opening: int | None) -> CalibrationSamples:
     """Tokens drawn uniformly from the vocabulary, behind ``opening`` where the tokenizer puts one in front.
 
     The draw depends on the seed and the vocabulary's size only, on every machine and version the same.
@@ -52,4 +52,4 @@ def random_samples(calibration: Calibration, config: Any, opening: int | None) -
         first + [int(draw.random() * config.vocab_size) for _ in range(calibration.length - len(first))]
         for _ in range(calibration.samples)
     ]
-    return Samples.of(sequences, {"source": RANDOM, "seed": calibration.seed, "bos": bool(first)}, calibration)
+    return CalibrationSamples.of(sequences, calibration, bos=bool(first))

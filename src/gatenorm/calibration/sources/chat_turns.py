@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.models.chat_template import check_template
+from gatenorm.errors import EvaluationError
+from gatenorm.models.chat_template import render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,20 +35,19 @@ class ChatTurns:
 def chat_turns(tokenizer: PreTrainedTokenizerBase | None) -> ChatTurns | None:
     """The template of a tokenizer; ``None`` where it has none, or one that does not say what is said once and in order.
 
-    Templates are strangers' code: transformers runs them in jinja2's immutable sandbox.
-
     Raises:
         EvaluationError: it does not end, or fills memory.
     """
     if tokenizer is None or not getattr(tokenizer, "chat_template", None):
         return None
-    check_template(tokenizer)
     roles = ("user", "assistant", "user")
     messages = [{"role": role, "content": said} for role, said in zip(roles, _SAID, strict=True)]
     try:
-        rest = str(tokenizer.apply_chat_template(messages, tokenize=False))
-    except Exception:  # whatever a stranger's template raises
-        return None
+        rest = render(tokenizer, messages, add_generation_prompt=False)
+    except EvaluationError as error:
+        if error.code == "chat-template-broken":
+            return None
+        raise
     parts: list[tuple[int, ...]] = []
     for said in _SAID:
         if rest.count(said) != 1:

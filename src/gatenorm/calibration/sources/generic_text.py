@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.calibration.samples import Calibration, Samples
+from gatenorm.calibration.samples import Calibration, CalibrationSamples
 from gatenorm.calibration.sources.text import in_our_words
 from gatenorm.errors import CalibrationError, named
 from gatenorm.evaluation.core.generic import documents, mixture_sha256
 from gatenorm.evaluation.core.text import GENERIC
 from gatenorm.models.batches import check_vocabulary
+from gatenorm.records.evidence import Data
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def generic_samples(
     calibration: Calibration, tokenizer: PreTrainedTokenizerBase, config: Any, *, fewer: bool = False
-) -> Samples:
+) -> CalibrationSamples:
     """Windows of the packaged mixture: the first of every document in order, then the second of every one, and so on.
 
     Every window so begins as the document does or where its last one ended, and kinds of text take turns.
@@ -43,7 +44,7 @@ def generic_samples(
         raise CalibrationError("data-too-short", problem, field="samples", given=calibration.samples, expected=expected)
     with in_our_words():
         check_vocabulary(sequences, config.vocab_size)
-    return Samples.of(sequences, {"source": GENERIC, "sha256": mixture_sha256()}, calibration)
+    return CalibrationSamples.of(sequences, calibration, data=Data(name=GENERIC, sha256=mixture_sha256()))
 
 
 def _windows(tokenizer: PreTrainedTokenizerBase, length: int) -> Iterator[list[int]]:

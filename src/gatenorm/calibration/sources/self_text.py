@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.calibration.samples import SELF, Calibration, Samples, Sampling
+from gatenorm.calibration.samples import Calibration, CalibrationSamples, Sampling
 from gatenorm.calibration.sources.chat_turns import ChatTurns, chat_turns
 from gatenorm.calibration.sources.text_figures import generic_figures, text_figures
 from gatenorm.errors import CalibrationError, named
@@ -31,7 +31,7 @@ def self_samples(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
     progress: Progress | None = None,
-) -> Samples:
+) -> CalibrationSamples:
     """Text that the model draws token by token.
 
     Where the tokenizer has a chat template, every sample is a chat of which the model writes all turns, the user's too:
@@ -84,8 +84,8 @@ def self_samples(
         seen=text_figures(sequences, nll),
         generic=generic_figures(model, tokenizer, calibration.length),
     )
-    stated = {"source": SELF, "seed": calibration.seed, "batch_size": size, "bos": beginning == "start token"}
-    return Samples.of(sequences, stated, calibration, record)
+    bos = beginning == "start token"
+    return CalibrationSamples.of(sequences, calibration, bos=bos, batch_size=size, self_text=record)
 
 
 class _Batch:

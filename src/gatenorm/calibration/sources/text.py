@@ -9,11 +9,10 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.calibration.samples import HUB, Calibration, Samples
+from gatenorm.calibration.samples import HUB, Calibration, CalibrationSamples
 from gatenorm.errors import CalibrationError, EvaluationError, fields_named, named, needing
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, encode
-from gatenorm.records import to_json
 from gatenorm.records.evidence import TextProtocol
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 _CHARACTERS = 12
 
 
-def text_samples(calibration: Calibration, tokenizer: PreTrainedTokenizerBase, config: Any) -> Samples:
+def text_samples(calibration: Calibration, tokenizer: PreTrainedTokenizerBase, config: Any) -> CalibrationSamples:
     """The first windows, or documents, of the calibration's text.
 
     Raises:
@@ -39,8 +38,7 @@ def text_samples(calibration: Calibration, tokenizer: PreTrainedTokenizerBase, c
     if padding is not None and padding != tokenizer.eos_token_id and {*chain(*sequences)} == {padding}:
         problem = f"is nothing but padding (token {padding})"
         raise CalibrationError("only-padding", problem, field="calibration", given=text.name, expected="text")
-    stated = {"source": calibration.source, **described.facts(), "data": to_json(text.identity())}
-    return Samples.of(sequences, stated, calibration)
+    return CalibrationSamples.of(sequences, calibration, data=text.identity(), text=described)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class HubFiles(LocalFiles):
     def loaded(self, name: str, begin: int, length: int) -> npt.NDArray[np.uint8]:
         return np.frombuffer(bytearray(self.read(name, begin, length)), np.uint8)
 
-    def sha256(self, name: str, progress: Progress | None) -> str:
+    def sha256(self, name: str, progress: Progress | None, most: int | None = None) -> str:
         """The commit, which stands for the content of all its files."""
         return self.commit
 

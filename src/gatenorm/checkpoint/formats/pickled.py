@@ -4,6 +4,7 @@ PyTorch's unpickler for weights alone says which tensors there are and where the
 file asks for, and reads no weight. From there on they are read and copied as those of safetensors files are.
 """
 
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -71,7 +72,8 @@ def _load(path: Path) -> Mapping[str, Any]:
             )
         if packed or swapped:
             raise ValueError("its records are compressed, or of another byte order")
-        with FakeTensorMode():
+        with FakeTensorMode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles in another protocol than PyTorch's own, which can be read
             found = torch.load(path, weights_only=True)
     except Exception as error:  # a stranger's file in somebody else's reader
         raise _wrong(path, first_line(error)[:160]) from None

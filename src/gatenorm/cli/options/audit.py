@@ -7,6 +7,7 @@ from typing import Annotated
 
 from gatenorm.audit.plan.config import LIMITS
 from gatenorm.cli import readers
+from gatenorm.cli.checks import no_empty_separator
 from gatenorm.cli.declaration import panel
 from gatenorm.cli.options import common
 from gatenorm.records.numbers import Amount, Count, Window
@@ -31,7 +32,7 @@ _TEXTS = (
 )
 Data = Annotated[list[str] | None, sets("--data TEXT", _TEXTS, key="evaluation.texts")]
 _DOCUMENTS = "Split --data texts into documents at SEP"
-Documents = Annotated[str | None, sets("--documents SEP", _DOCUMENTS, key="evaluation.texts")]
+Documents = Annotated[str | None, sets("--documents SEP", _DOCUMENTS, key="evaluation.texts", check=no_empty_separator)]
 _WINDOW = "Longest input of --data texts, in tokens"
 TextWindow = Annotated[Window | None, sets("--window", _WINDOW, key="evaluation.texts")]
 _LIMIT = "Use only the first N windows, documents or items of every evaluation"

@@ -50,6 +50,8 @@ ContextWindow = Annotated[Window | None, protocol("--window", "Longest input in 
 _STRIDE = "Begin windows N tokens apart; only tokens that no earlier window covered count"
 _LIMIT = "Use only the first N windows, documents or items of each task"
 Limit = Annotated[Count | None, protocol("--limit", _LIMIT)]
+_SPREAD = "Take the windows or documents that --limit leaves of a text evenly over it, not the first ones"
+Spread = Annotated[bool, protocol("--spread", _SPREAD, False, key="evaluation.text_spread")]
 _NEW_TOKENS = "Tokens to generate after each prompt of domain and refusal"
 _RULE = "JSON file with the patterns that make a refusal"
 Items = Annotated[bool, output("--items", "Write every item into the JSON", False)]
@@ -70,5 +72,6 @@ class Protocol(TypedDict):
     window: ContextWindow
     stride: Annotated[Count | None, protocol("--stride", _STRIDE, shown="the window: no overlap")]
     limit: Limit
+    spread: Spread
     new_tokens: Annotated[Count, protocol("--new-tokens", _NEW_TOKENS, 32)]
     refusal_rule: Annotated[str | None, protocol("--refusal-rule FILE", _RULE)]

@@ -5,6 +5,7 @@ from typing import Annotated, TypedDict
 
 from gatenorm.calibration.samples import LENGTH, SAMPLES, Sampling
 from gatenorm.cli import console
+from gatenorm.cli.checks import no_empty_separator
 from gatenorm.cli.declaration import panel
 from gatenorm.cli.options import common
 from gatenorm.cli.readers import Layers, Names
@@ -37,7 +38,7 @@ Kind = Annotated[str | None, ranking("--kind KIND", _KINDS, shown="what the crit
 Protect = Annotated[
     Layers, ranking("--protect 0,1", "Layers to keep, such as 0,1 or 28-31", (), key="rankings.protect")
 ]
-_CHECK = "Also rank by cosine on random and on self-sampled tokens, and list the layers they disagree on"
+_CHECK = "Also rank by cosine on packaged text and on random tokens, and list the layers they disagree on"
 CrossCheck = Annotated[bool, ranking("--cross-check", _CHECK, False)]
 Backend = Annotated[str, ranking("--backend NAME", "What computes: numpy, torch or auto", "auto")]
 _BOUND = "Both sides of the paper's inequality by layer: how loose it is"
@@ -87,7 +88,7 @@ class Windows(common.Batches, Source, SelfText):
 class Tokens(Windows):
     """Calibration in windows or documents."""
 
-    documents: Annotated[str | None, tokens("--documents SEP", _DOCUMENTS)]
+    documents: Annotated[str | None, tokens("--documents SEP", _DOCUMENTS, check=no_empty_separator)]
 
 
 class Scoring(Tokens):

@@ -7,15 +7,18 @@ from rich.table import Table
 from rich.text import Text
 
 from gatenorm.cli import console
+from gatenorm.errors import printable
 from gatenorm.records.evidence import Evidence
 
 
 def table(title: str, *columns: str, **how: Any) -> Table:
     """A rich table; columns whose name begins with ``>`` are aligned on the right, the others fold."""
-    rows = Table(title=Text(title), title_justify="left", **how)
+    rows = Table(title=Text(printable(title)), title_justify="left", **how)
     for column in columns:
         right = column.startswith(">")
-        rows.add_column(Text(column.removeprefix(">")), justify="right" if right else "left", overflow="fold")
+        rows.add_column(
+            Text(printable(column.removeprefix(">"))), justify="right" if right else "left", overflow="fold"
+        )
     return rows
 
 

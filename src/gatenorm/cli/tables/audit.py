@@ -7,6 +7,7 @@ from rich.table import Table
 
 from gatenorm.audit.output.output import AUDIT_FILE
 from gatenorm.cli import console
+from gatenorm.cli.table_layout import fits
 from gatenorm.cli.tables import table
 from gatenorm.records.audit import (
     CANDIDATE,
@@ -33,7 +34,7 @@ _MARKS = {PASSES: "", FAILS: " !", INCONCLUSIVE: " ?"}
 def show(audit: Audit, directory: Path, named: Callable[[str], str]) -> None:
     """The candidates at their gates, what was not examined, and the verdict; ``named`` puts options for keys."""
     whole = _table(audit, _by_gate)
-    console.print_table(whole if console.fits(whole) else _table(audit, _by_aspect))
+    console.print_table(whole if fits(whole) else _table(audit, _by_aspect))
     legend = _legend(audit)
     if legend:
         console.say(f"marks: {', '.join(legend)}")

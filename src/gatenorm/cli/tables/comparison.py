@@ -37,7 +37,7 @@ def _costs(comparison: RankingComparison) -> Table:
     columns = ("criterion", ">tokens", ">seconds", ">read", "weakest first")
     rows = table(f"{comparison.model.name}: what each criterion took", *columns)
     for scores in comparison.scores:
-        tokens = f"{scores.calibration['tokens']:,}" if scores.calibration else "none"
+        tokens = f"{scores.calibration.tokens:,}" if scores.calibration else "none"
         read = console.bytes_for_people(scores.bytes_read)
         rows.add_row(label(scores), tokens, f"{scores.seconds:.2f}", read, ", ".join(map(str, scores.ranking)))
     return rows

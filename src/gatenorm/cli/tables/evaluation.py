@@ -24,6 +24,7 @@ from gatenorm.records.evidence import (
     REFUSAL_METRICS,
     Comparison,
     Evidence,
+    Item,
     Perplexity,
     Positions,
     Refusal,
@@ -167,8 +168,7 @@ def _refusal(records: Sequence[Refusal], changes: Sequence[Comparison]) -> None:
         console.say(f"note: {records[0].model.name} refuses nothing at all: these rates say nothing about its safety")
     for change in changes:
         for item in change.items[:_FLIPPED]:
-            before, after = map(_reply, item.as_items(RefusalItem))
-            console.say(f"changed: {item.id}: {before} -> {after}")
+            console.say(f"changed: {item.id}: {_reply(item.before)} -> {_reply(item.after)}")
         if len(change.items) > _FLIPPED:
             console.say(f"and {len(change.items) - _FLIPPED} more: --json lists them all")
 
@@ -273,7 +273,8 @@ def _view(record: Evidence) -> View:
     return _VIEWS.get(type(record)) or (_choices if chosen else _anything)
 
 
-def _reply(item: RefusalItem) -> str:
+def _reply(item: Item) -> str:
+    assert isinstance(item, RefusalItem)  # of refusals
     if not item.reply:
         return "says nothing"
     return f"{'refuses' if item.refused else 'answers'} ({beginning(item.reply, 60)!r})"

@@ -1,7 +1,7 @@
 """What the tables of evaluation records share: a column a model, one for the change, and the protocol beneath."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.table import Table
 from rich.text import Text
@@ -134,6 +134,6 @@ def say_protocol(record: Evidence, *without: str) -> None:
     say_facts({name: fact for name, fact in record.facts().items() if name not in without})
 
 
-def say_facts(facts: Mapping[str, Any]) -> None:
+def say_facts(facts: Mapping[str, object]) -> None:
     """One line with how something was measured."""
     console.say("protocol: " + "; ".join(f"{name.replace('_', ' ')} {fact}" for name, fact in facts.items()))

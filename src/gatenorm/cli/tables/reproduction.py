@@ -14,7 +14,9 @@ from gatenorm.study.record import Part, Reproduction, split
 from gatenorm.surgery.planning import count_for_share
 
 # What is listed elsewhere, or has a row for every two criteria.
-_NOT_SHOWN = ("first", "shared")
+_NOT_SHOWN = ("first", "shared", "share")
+# Kinds of figures have a row each of one table as long as it needs no more columns.
+_COLUMNS = 4
 
 
 def show_recipes(recipes: Mapping[str, Recipe]) -> None:
@@ -44,8 +46,11 @@ def show(found: Reproduction, trial: bool = False) -> None:
         what, ranking, at = split(name)
         if what not in _NOT_SHOWN:
             by_what.setdefault(what, {})[ranking, at] = figure
-    for what, own in by_what.items():
-        _show_figures(what, own)
+    for names in _together(by_what):
+        if len(names) == 1:
+            _show_figures(names[0], by_what[names[0]])
+        else:
+            _show_side_by_side({what: by_what[what] for what in names})
     if found.scores:
         _show_layers(found)
     if found.claims:
@@ -60,6 +65,27 @@ def show(found: Reproduction, trial: bool = False) -> None:
         console.say(f"{part.what}: {took}{f'; {how}' if how else ''}")
     if trial:
         console.say("carried out in small: this shows that the recipe runs; believe none of its figures and verdicts")
+
+
+def _together(by_what: Mapping[str, Mapping[tuple[str, str], Figure]]) -> list[list[str]]:
+    """Kinds of figures that share a table: those of few rankings and counts."""
+    groups: list[list[str]] = []
+    for what, own in by_what.items():
+        columns = {key for name in groups[-1] for key in by_what[name]} | own.keys() if groups else ()
+        if groups and len(columns) <= _COLUMNS:
+            groups[-1].append(what)
+        else:
+            groups.append([what])
+    return groups
+
+
+def _show_side_by_side(by_what: Mapping[str, Mapping[tuple[str, str], Figure]]) -> None:
+    """A row for each kind of figure, a column for each ranking and count."""
+    columns = list(dict.fromkeys(key for own in by_what.values() for key in own))
+    rows = table("figures", "what", *(f">{ranking}{f', {at}' if at != '0' else ''}" for ranking, at in columns))
+    for what, own in by_what.items():
+        rows.add_row(what, *(_cell(own[key]) if key in own else "" for key in columns))
+    console.print_table(rows)
 
 
 def _show_figures(what: str, own: Mapping[tuple[str, str], Figure]) -> None:

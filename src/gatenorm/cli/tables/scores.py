@@ -21,8 +21,6 @@ from gatenorm.surgery.operation import treatments
 from gatenorm.surgery.planning import count_for_share
 
 _BAR = 40
-# Of the seconds of a scoring that runs the model, what is not the passes themselves.
-_BEFORE = {"loading": "loading the model", "drawing": "drawing tokens"}
 
 
 def show(
@@ -113,9 +111,10 @@ def _work(scores: Scores) -> str:
     """What it took: bytes of weights, or forward passes and what came before them."""
     if scores.calibration is None:
         return f"read {console.bytes_for_people(scores.bytes_read)} in {scores.seconds:.2f} s"
-    parts = scores.calibration["seconds"]
-    before = ", ".join(f"{name} {parts[key]:.2f} s" for key, name in _BEFORE.items() if parts[key])
-    return f"forward passes took {parts['passes']:.2f} s" + (f" ({before})" if before else "")
+    took = scores.calibration.seconds
+    parts = {"loading the model": took.loading, "drawing tokens": took.drawing}
+    before = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in parts.items() if seconds)
+    return f"forward passes took {took.passes:.2f} s" + (f" ({before})" if before else "")
 
 
 def _scores_table(scores: Scores, cluster: set[int], layout: Layout) -> Table:

@@ -19,8 +19,7 @@ def _measure(run: Run) -> Measured:
     """
     steps = (len(run.layers) + 1) // 2
     path = greedy(with_maps(run), run.layers, steps, half_of(run.progress, second=True))
-    stated = {"score": "the step at which a linear map takes its place", "divergences": list(path.losses)}
-    return Measured({layer: float(n + 1) for n, layer in enumerate(path.order)}, stated)
+    return Measured(path.steps, "the step at which a linear map takes its place", (path.whole, *path.losses))
 
 
 CRITERION = ForwardCriterion(

@@ -22,7 +22,7 @@ def leave_one_out(losses: Losses, layers: Sequence[int], progress: Progress | No
 CRITERION = ForwardCriterion(
     summary="rise in loss when this sublayer alone is removed",
     measure=lambda run: Measured(
-        leave_one_out(run.losses, run.layers, run.progress), {"score": "rise in nats per predicted token"}
+        leave_one_out(run.losses, run.layers, run.progress), "rise in nats per predicted token"
     ),
     kinds=EVERY_KIND,
     damage=True,

@@ -36,8 +36,7 @@ def _measure(run: Run) -> Measured:
     """
     found = with_maps(run)([(layer,) for layer in run.layers], half_of(run.progress, second=True))
     edited = "with a linear map in the attention's place" if run.kind == ATTENTION else "without the MLP"
-    stated = {"score": f"divergence in nats per predicted token {edited}"}
-    return Measured(dict(zip(run.layers, found, strict=True)), stated)
+    return Measured(dict(zip(run.layers, found, strict=True)), f"divergence in nats per predicted token {edited}")
 
 
 CRITERION = ForwardCriterion(

@@ -19,6 +19,11 @@ class GreedyPath:
     order: tuple[int, ...]
     losses: tuple[float, ...]
 
+    @property
+    def steps(self) -> dict[int, float]:
+        """The step, from 1, at which each layer is removed."""
+        return {layer: float(step) for step, layer in enumerate(self.order, 1)}
+
 
 def greedy(
     losses: Losses, layers: Sequence[int], steps: int | None = None, progress: Progress | None = None
@@ -57,8 +62,7 @@ def greedy(
 
 def _measure(run: Run) -> Measured:
     path = greedy(run.losses, run.layers, progress=run.progress)
-    stated = {"score": "the step at which it is removed", "loss": path.whole, "losses": list(path.losses)}
-    return Measured({layer: float(n + 1) for n, layer in enumerate(path.order)}, stated)
+    return Measured(path.steps, "the step at which it is removed", (path.whole, *path.losses))
 
 
 CRITERION = ForwardCriterion(

@@ -93,8 +93,8 @@ class _JointMoments(Observer):
 def _measure(run: Run) -> Measured:
     seen = _JointMoments(run.model.known_layout, run.layers)
     observe(run.model.module, run.model.known_layout, run.samples, seen, run.progress)
-    stated = {"score": "bound on the normalised squared error of a linear estimator of the stream behind the attention"}
-    return Measured({layer: cca_bound(*seen.covariances(layer)) for layer in run.layers}, stated)
+    score = "bound on the normalised squared error of a linear estimator of the stream behind the attention"
+    return Measured({layer: cca_bound(*seen.covariances(layer)) for layer in run.layers}, score)
 
 
 CRITERION = ForwardCriterion(

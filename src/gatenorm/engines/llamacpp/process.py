@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.engines import refuses
-from gatenorm.engines._line_process import LineProcess
 from gatenorm.errors import EvaluationError
+from gatenorm.models.line_process import LineProcess
 
 _CHILD = Path(__file__).with_name("child.py")
 LONGEST_WAIT = 600.0

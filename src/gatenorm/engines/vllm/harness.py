@@ -79,12 +79,11 @@ def _class() -> Any:
 
 
 def _module() -> ModuleType:
-    """lm-eval's module for vLLM, without its bars.
+    """A copy of lm-eval's module for vLLM, which lies in no table of modules or of lm-eval's classes.
 
-    It asks for the version of the distribution ``vllm``, which builds for CPUs call otherwise. So this is a copy of it
-    for which ``importlib.metadata`` answers with that of the package; nothing outside sees any of that.
+    It asks ``importlib.metadata`` for the version of the distribution ``vllm``, which builds for CPUs call otherwise,
+    and has no option for that. For the copy that module answers with the version of the package; no other sees it.
     """
-    import tqdm
     import vllm
 
     def version(distribution: str) -> str:
@@ -93,8 +92,6 @@ def _module() -> ModuleType:
     def import_from(name: str, *arguments: Any) -> Any:
         if name == "importlib.metadata":
             return SimpleNamespace(version=version)
-        if name == "tqdm":
-            return SimpleNamespace(tqdm=lambda *given, **options: tqdm.tqdm(*given, **{**options, "disable": True}))
         if name == "lm_eval.api.registry":
             return SimpleNamespace(register_model=lambda *_: lambda kind: kind)
         return __import__(name, *arguments)

@@ -17,6 +17,7 @@ from gatenorm.errors import first_line
 from gatenorm.models import memory
 
 # No process of vLLM's own, which could outlive this one; few lines on stdout, where results belong; nothing sent home.
+# They stay set: vLLM reads its variables again whenever it needs one, while a model is open and when it is let go.
 _ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 # GiB for the cache where vLLM computes on a CPU; it would take much more.
 _CACHE = {"VLLM_CPU_KVCACHE_SPACE": "1"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gatenorm.engines import engines_that
 from gatenorm.models.architecture import Work
@@ -20,7 +20,8 @@ class TaskOptions:
     """The options of one task: ``data`` as given, ``argument`` what stood after the colon of its name.
 
     ``context`` is the longest input that every compared model takes (``None``: no limit is known), ``limit`` how many
-    windows, documents or items at most, ``new_tokens`` how long continuations are.
+    windows, documents or items at most (of a text with ``spread`` evenly over it, else the first ones), ``new_tokens``
+    how long continuations are.
     """
 
     data: str | None = None
@@ -30,6 +31,7 @@ class TaskOptions:
     window: int | None = None
     stride: int | None = None
     limit: int | None = None
+    spread: bool = False
     new_tokens: int = 32
     refusal_rule: str | None = None
     context: int | None = None
@@ -48,7 +50,7 @@ class Job:
     kind: str
     title: str
     unit: str
-    key: Mapping[str, Any]
+    key: Mapping[str, object]
     run: Callable[[Model, Progress | None], Evidence] | None = None
     compare: Callable[[Model, Model, Progress | None], Evidence] | None = None
     packages: tuple[str, ...] = field(default=())

@@ -2,14 +2,14 @@
 
 import importlib.util
 import logging
-from collections.abc import Iterator
+import random
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from gatenorm.errors import MissingExtraError
-
-# What modules of lm-eval call by the name `tqdm`.
-_BARS = ("lm_eval.api.task", "lm_eval.api.model", "lm_eval.models.huggingface")
 
 
 def check_installed(feature: str) -> None:
@@ -20,30 +20,44 @@ def check_installed(feature: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps lm-eval's bars and remarks, and those of datasets, off the terminal."""
+    """Keeps the remarks of lm-eval, and the remarks and bars of datasets, off the terminal."""
     import datasets
-    from tqdm import tqdm
 
     loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
-    modules = [importlib.import_module(name) for name in _BARS]
-    bars = [getattr(module, "tqdm", None) for module in modules]
     shown = datasets.utils.logging.is_progress_bar_enabled()
-
-    def no_bar(*arguments: Any, **options: Any) -> Any:
-        return tqdm(*arguments, **{**options, "disable": True})
-
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
-        for module in modules:
-            module.tqdm = no_bar  # type: ignore[attr-defined]
         datasets.disable_progress_bars()
         yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-        for module, bar in zip(modules, bars, strict=True):
-            module.tqdm = bar  # type: ignore[attr-defined]
         if shown:
             datasets.enable_progress_bars()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keeps one call of lm-eval's ``evaluate`` silent, and in this process.
+
+    It has no option for two of its functions. The bar over the requests that a task writes is drawn whatever is asked
+    (those of the models have one, see :class:`gatenorm.engines._harness.Answering`); and standard errors by bootstrap
+    are announced on stdout, where results belong, and drawn in a child for every core of the machine. So two names in
+    lm-eval's modules are others' while the call lasts.
+    """
+    from lm_eval.api import metrics, task
+
+    bar, bootstrap = task.tqdm, metrics.bootstrap_stderr
+    task.tqdm, metrics.bootstrap_stderr = partial(bar, disable=True), _bootstrap_stderr
+    try:
+        yield
+    finally:
+        task.tqdm, metrics.bootstrap_stderr = bar, bootstrap
+
+
+def _bootstrap_stderr(statistic: Callable[[Sequence[Any]], float], values: Sequence[Any], iters: int) -> float:
+    """The standard deviation of a statistic over so many samples with replacement, the first that lm-eval draws."""
+    draw = random.Random(0)
+    return statistics.stdev(statistic(draw.choices(values, k=len(values))) for _ in range(iters))

@@ -88,6 +88,8 @@ def assign_data(
         if equals and name in known and name != WIKITEXT2:
             owners = [name] if name in names else []
             source = path
+            if not path:
+                raise data_error("data-missing", "names no file", data, expected="TASK=PATH")
         else:
             source = data
             kind = "directory" if Path(data).expanduser().is_dir() else "text"

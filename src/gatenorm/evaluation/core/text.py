@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gatenorm.errors import EvaluationError, named, needing
+from gatenorm.errors import EvaluationError, named, needing, printable
 from gatenorm.evaluation.core.generic import FRONT, evaluation_text, mixture_sha256
 from gatenorm.files import open_regular, parse_json
 from gatenorm.records.evidence import Data, TextProtocol
@@ -17,7 +17,7 @@ from gatenorm.records.evidence import Data, TextProtocol
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
+T = TypeVar("T")
 WIKITEXT2, GENERIC = "wikitext2", "generic"
 # Of a separator's place: every row of a structured file is a document.
 ROWS = "rows"
@@ -78,14 +78,16 @@ def read_text(source: str, field: str = "text") -> Text:
         content = "\n\n".join(rows)
         if not content.strip():
             raise data_error("data-empty", f"has no text in the field {field!r} of any row", source)
-        return Text(path.name, content, digest, f"field {field!r} of {len(rows)} rows, joined by two newlines", rows)
+        return Text(
+            printable(path.name), content, digest, f"field {field!r} of {len(rows)} rows, joined by two newlines", rows
+        )
     content = _decode(source, raw)
     if not content.strip():
         raise data_error("data-empty", "is empty", source)
     if joined:
         content = "\n\n".join(wikitext_rows(content))
     how = "WikiText-2 raw, test split, rows joined by two newlines" if joined else "plain text as it stands"
-    return Text(path.name, content, digest, how)
+    return Text(printable(path.name), content, digest, how)
 
 
 def read_bytes(source: str, path: Path) -> bytes:
@@ -94,6 +96,8 @@ def read_bytes(source: str, path: Path) -> bytes:
     Raises:
         EvaluationError: there is no such file, or it cannot be read.
     """
+    if path == Path():  # nothing stands behind TASK= or wikitext2=
+        raise data_error("data-missing", "names no file", source, expected="a path")
     try:
         with path.open("rb") if _is_handed_over(path) else open_regular(path) as file:
             return file.read()
@@ -114,13 +118,13 @@ def _is_handed_over(path: Path) -> bool:
     return path == Path("/dev/stdin") or path.parent in (Path("/dev/fd"), Path("/proc/self/fd"))
 
 
-def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON-lines file, each with its line's number from 1.
+def read_rows(source: str, path: Path, raw: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON-lines file, each with its line's number from 1, one at a time: they take much memory.
 
     Raises:
         EvaluationError: a line that is no JSON object, or no line at all.
     """
-    rows = []
+    empty = True
     for number, line in enumerate(_decode(source, raw).split("\n"), 1):
         if not line.strip():
             continue
@@ -132,10 +136,10 @@ def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, 
             raise data_error(
                 "data-wrong", f"has {type(row).__name__} in line {number}", source, expected="a JSON object per line"
             )
-        rows.append((number, row))
-    if not rows:
+        empty = False
+        yield number, row
+    if empty:
         raise data_error("data-empty", "is empty", source)
-    return rows
 
 
 def wikitext_rows(raw: str) -> list[str]:
@@ -146,8 +150,15 @@ def wikitext_rows(raw: str) -> list[str]:
     return ["" if line == " " else line + "\n" for line in lines]
 
 
-def documents(text: Text, separator: str, limit: int | None = None) -> list[str]:
-    """The pieces between the separators of a text, stripped, empty ones left out.
+def chosen(parts: Sequence[T], limit: int | None, spread: bool) -> Sequence[T]:
+    """The first ``limit`` parts; with ``spread`` the middle ones of so many equal stretches."""
+    if not spread or limit is None or limit >= len(parts):
+        return parts[:limit]
+    return [parts[(2 * n + 1) * len(parts) // (2 * limit)] for n in range(limit)]
+
+
+def documents(text: Text, separator: str, limit: int | None = None, spread: bool = False) -> list[str]:
+    """The pieces between the separators of a text, stripped, empty ones left out; of them as :func:`chosen`.
 
     The separator ``rows`` takes every row of a structured file as a document, unchanged.
 
@@ -155,7 +166,7 @@ def documents(text: Text, separator: str, limit: int | None = None) -> list[str]
         EvaluationError: the text does not contain the separator, or nothing else.
     """
     if separator == ROWS and text.rows:
-        return [row for row in text.rows if row.strip()][:limit]
+        return [*chosen([row for row in text.rows if row.strip()], limit, spread)]
     pieces = [stripped for piece in text.content.split(separator) if (stripped := piece.strip())]
     if not pieces or separator not in text.content:
         raise EvaluationError(
@@ -165,7 +176,7 @@ def documents(text: Text, separator: str, limit: int | None = None) -> list[str]
             given=repr(separator),
             expected="a separator that occurs between documents, such as '<|endoftext|>'",
         )
-    return pieces[:limit]
+    return [*chosen(pieces, limit, spread)]
 
 
 def _decode(source: str, raw: bytes) -> str:
@@ -240,8 +251,8 @@ def per_token(
 ) -> tuple[float, float]:
     """Words between whitespace and UTF-8 bytes for each token of the text, or of the part that a limit leaves.
 
-    Not a number where that part is not known: slow tokenizers do not say where a token ends. A word that the part's end
-    cuts counts as one.
+    Not a number where that part is not known: slow tokenizers do not say where a token ends. A word that is cut counts
+    as one.
 
     Args:
         pieces: the text, or its documents.
@@ -251,12 +262,17 @@ def per_token(
     if described.tokens_read is not None:
         if not getattr(tokenizer, "is_fast", False):
             return math.nan, math.nan
-        pieces, plain = _beginning(tokenizer, pieces[0], described.tokens_read)
+        pieces, plain = _read(tokenizer, pieces[0], described)
     return sum(len(p.split()) for p in pieces) / plain, sum(len(p.encode()) for p in pieces) / plain
 
 
-def _beginning(tokenizer: PreTrainedTokenizerBase, content: str, tokens: int) -> tuple[list[str], int]:
-    """What the first tokens of a text stand for, and how many of them are not special."""
+def _read(tokenizer: PreTrainedTokenizerBase, content: str, described: TextProtocol) -> tuple[list[str], int]:
+    """What the tokens that were read stand for, and how many of them are not special."""
     encoded = tokenizer(content, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-    end = max(stop for _, stop in encoded["offset_mapping"][:tokens])
-    return [content[:end]], tokens - sum(encoded["special_tokens_mask"][:tokens])
+    spans = [slice(0, described.tokens_read)]
+    if described.spread and described.window:
+        begins = range(0, described.text_tokens - described.window + 1, described.window)
+        spans = [slice(at, at + described.window) for at in chosen(begins, described.windows, spread=True)]
+    places = [encoded["offset_mapping"][span] for span in spans]
+    pieces = [content[own[0][0] : max(stop for _, stop in own)] for own in places]
+    return pieces, sum(mask == 0 for span in spans for mask in encoded["special_tokens_mask"][span])

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 
 from gatenorm.errors import EvaluationError
-from gatenorm.records import to_json
 from gatenorm.records.evidence import Change, ChangedItem, Comparison, Evidence, Figure
 
 # The standard normal's 97.5% point.
@@ -150,9 +149,7 @@ def compare(baseline: Evidence, model: Evidence) -> Comparison | None:
         data=model.data,
         versions=model.versions,
         items=tuple(
-            ChangedItem(id=i, changed=tuple(turned[i]), before=to_json(before[i]), after=to_json(after[i]))
-            for i in before
-            if i in turned
+            ChangedItem(id=i, changed=tuple(turned[i]), before=before[i], after=after[i]) for i in before if i in turned
         ),
     )
 

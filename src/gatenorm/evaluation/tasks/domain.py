@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import EvaluationError, printable
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.divergence import Encoded, measure_workload
 from gatenorm.evaluation.core.job import Job, TaskOptions
@@ -62,7 +62,7 @@ def prepare(options: TaskOptions) -> list[Job]:
             if isinstance(source, list)
             else f"pieces of {length} tokens, the first half as the prompt, the second as the reference"
         )
-        data = Data(name=path.name, sha256=digest, items=len(items))
+        data = Data(name=printable(path.name), sha256=digest, items=len(items))
         stated = msgspec.structs.replace(workload.protocol, text=how)
         return msgspec.structs.replace(workload, protocol=stated, data=data)
 

@@ -1,7 +1,7 @@
 """Tasks of the LM evaluation harness (lm-eval), asked of a model.
 
 The harness writes the requests and scores the answers; the model answers them through one of the harness's own classes
-(``engines``). Only bars and chatter are ours.
+(``engines``). Only the progress shown is ours.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import msgspec
 from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError, did_you_mean, first_line
 from gatenorm.evaluation.core.job import Job, TaskOptions
-from gatenorm.evaluation.core.lm_eval import check_installed, quiet
+from gatenorm.evaluation.core.lm_eval import alone, check_installed, quiet
 from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.core.text import about_tokens
 from gatenorm.models.architecture import Work
@@ -29,6 +29,8 @@ PACKAGES = ("lm_eval", "datasets")
 _FEWSHOT_SEED = 1234
 # About as many for each document: most tasks have two to four choices.
 _REQUESTS = 4
+# For standard errors that no formula gives, which are then known to some percent.
+_BOOTSTRAP_SAMPLES = 1000
 # What lm-eval calls the filter of a task that names none.
 _NO_FILTER = "none"
 
@@ -65,8 +67,8 @@ def job_of(
     make: Callable[[], Any],
     limit: int | None,
     identity: Data,
-    key: dict[str, Any],
-    docs: Sequence[Mapping[str, Any]],
+    key: Mapping[str, object],
+    docs: Sequence[Mapping[str, object]],
 ) -> Job:
     """One task of lm-eval as a job; ``make`` gives the task once it has to run: importing lm-eval takes seconds."""
     asked = docs[:limit]
@@ -125,7 +127,7 @@ def documents_of(task: Any, limit: int | None) -> list[dict[str, Any]]:
     return [docs[n] for n in range(min(len(docs), limit or len(docs)))]
 
 
-def identity_of(task: Any, docs: Sequence[dict[str, Any]]) -> Data:
+def identity_of(task: Any, docs: Sequence[Mapping[str, object]]) -> Data:
     """What a record says of a harness task's data: the hash is over the documents themselves."""
     named = "/".join(str(part) for part in (task.DATASET_PATH, task.DATASET_NAME) if part)
     split = task.config.test_split or task.config.validation_split
@@ -160,18 +162,18 @@ def run_task(
         task.set_config(key="num_fewshot", value=shots(task))
         task.set_fewshot_seed(seed=_FEWSHOT_SEED)
         tasks = TaskManager(include_defaults=False).load([task])
-        # Once more, for what opening has imported.
         lm = engine_named(model.engine).harness_model(model)
         lm.tell(progress)
-        with quiet():
-            try:
-                with memory_for(model.device, lm.batch_size, lm.max_length):
-                    results = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
-            except AssertionError as error:
-                why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
-                raise EvaluationError(
-                    "harness-refused", f"{task.task_name}: lm-eval refused a request of this model: {why}"
-                ) from error
+        try:
+            with memory_for(model.device, lm.batch_size, lm.max_length), alone():
+                results = evaluate(
+                    lm=lm, task_dict=tasks, limit=limit, log_samples=True, bootstrap_iters=_BOOTSTRAP_SAMPLES
+                )
+        except AssertionError as error:
+            why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
+            raise EvaluationError(
+                "harness-refused", f"{task.task_name}: lm-eval refused a request of this model: {why}"
+            ) from error
         name = task.task_name
         cut = _cut(lm, task, lm.max_length + lm.spare_tokens)
         samples = sorted(results["samples"][name], key=lambda s: s["doc_id"])
@@ -201,7 +203,7 @@ def run_task(
     )
 
 
-def _digest(docs: Iterable[dict[str, Any]]) -> str:
+def _digest(docs: Iterable[Mapping[str, object]]) -> str:
     return hashlib.sha256(json.dumps(list(docs), sort_keys=True, default=str).encode()).hexdigest()
 
 

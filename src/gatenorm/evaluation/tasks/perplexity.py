@@ -11,7 +11,7 @@ Word perplexity and bits per byte rest on the same losses, but count what a toke
 ``w`` words (runs between whitespace) and ``b`` UTF-8 bytes in the text, and the mean loss ``nll`` in nats per token,
 ``word perplexity = exp(nll t / w)`` and ``bits per byte = nll t / (b ln 2)``. The few tokens that no window predicts,
 its first ones, are taken to cost the mean. Where a limit leaves out windows, ``t``, ``w`` and ``b`` are those of
-the part that the others hold.
+what the others hold: the first ones or, spread, as many evenly over a text whose first documents are unlike the rest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.likelihood import continuations
 from gatenorm.evaluation.core.task import Metric, Task
-from gatenorm.evaluation.core.text import Text, about_tokens, data_error, documents, per_token, read_text
+from gatenorm.evaluation.core.text import Text, about_tokens, chosen, data_error, documents, per_token, read_text
 from gatenorm.models.architecture import Work
 from gatenorm.models.batches import BatchBudget, check_vocabulary, in_batches
 from gatenorm.models.forward import token_losses
@@ -50,8 +50,9 @@ class Protocol:
     """How a text becomes token sequences.
 
     ``window`` is the longest input (``None``: the model's maximum, at most 2,048); ``separator`` cuts documents, of
-    which the first ``limit`` count; without it, ``limit`` counts windows. ``stride`` is by how many tokens a window
-    begins after the one before (``None``: by all of them, so that none overlap).
+    which the first ``limit`` count; without it, ``limit`` counts windows. With ``spread`` they lie all over the text.
+    ``stride`` is by how many tokens a window begins after the one before (``None``: by all of them, so that none
+    overlap).
     """
 
     window: int | None = None
@@ -59,6 +60,7 @@ class Protocol:
     limit: int | None = None
     batch_size: int | None = None
     stride: int | None = None
+    spread: bool = False
 
 
 def perplexity(
@@ -127,7 +129,9 @@ def _measured(
     counted = [len(s) - 1 - seen for s, seen in zip(sequences, known, strict=True)]
     total, sums = sum(counted), sums_of(sequences, known)
     mean = math.fsum(sums) / total
-    pieces = [text.content] if protocol.separator is None else documents(text, protocol.separator, protocol.limit)
+    pieces, separator = [text.content], protocol.separator
+    if separator is not None:
+        pieces = documents(text, separator, protocol.limit, protocol.spread)
     words, size_in_bytes = per_token(tokenizer, pieces, described)
     losses = enumerate(zip(counted, sums, strict=True))
     return Perplexity(
@@ -170,8 +174,8 @@ def prepare(options: TaskOptions) -> list[Job]:
         )
     text = read_text(options.data, options.text_field)
     window = options.window or min(options.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
-    protocol = Protocol(window, options.documents, options.limit, stride=options.stride)
-    check_stride(protocol.stride, window, protocol.separator)
+    protocol = Protocol(window, options.documents, options.limit, stride=options.stride, spread=options.spread)
+    check_stride(protocol, window)
 
     def run(model: Model, progress: Progress | None) -> Perplexity:
         sized = replace(protocol, batch_size=model.batch_size)
@@ -180,7 +184,7 @@ def prepare(options: TaskOptions) -> list[Job]:
         return perplexity(model.module, model.tokenizer, text, sized, progress)
 
     key = {"data": text.sha256, "text": text.protocol, "window": window, "separator": protocol.separator}
-    key |= {"limit": protocol.limit, "stride": protocol.stride}
+    key |= {name: getattr(protocol, name) for name in ("limit", "stride", "spread")}
     passes, engines = _passes(text, protocol, window), Job.engines_that("predicts")
     return [Job("perplexity", "perplexity", "tokens", key, run, engines=engines, passes=passes)]
 
@@ -195,19 +199,15 @@ def _passes(text: Text, protocol: Protocol, window: int) -> dict[Work, float]:
     return {Work.prefill(window): float(min(parts, protocol.limit or parts))}
 
 
-def check_stride(stride: int | None, window: int, separator: str | None = None) -> None:
-    """Raise EvaluationError for a stride that skips tokens, or that stands beside documents, which are not cut into
-    windows.
-    """
+def check_stride(protocol: Protocol, window: int) -> None:
+    """Raise EvaluationError for a stride that skips tokens, or of windows that do not follow each other."""
+    stride = protocol.stride
     if stride is None:
         return
-    if separator is not None:
-        raise EvaluationError(
-            "stride-with-documents",
-            "is for the windows of one text",
-            field="stride",
-            hint=f"leave it out, or leave out {named('documents')}",
-        )
+    for other, beside in (("documents", protocol.separator is not None), ("spread", protocol.spread)):
+        if beside:
+            problem, hint = "is for windows that follow each other", f"leave it out, or leave out {named(other)}"
+            raise EvaluationError(f"stride-with-{other}", problem, field="stride", hint=hint)
     if not 1 <= stride <= window:
         expected = f"1 to the window's {window} tokens (a longer one skips some)"
         raise EvaluationError.out_of_range("stride", stride, expected)
@@ -231,9 +231,9 @@ def encode(
         raise EvaluationError(
             "window-too-short", "leaves nothing to predict", field="window", given=window, expected="2 or more"
         )
-    check_stride(protocol.stride, window, protocol.separator)
+    check_stride(protocol, window)
     if protocol.separator is not None:
-        pieces = documents(text, protocol.separator, protocol.limit)
+        pieces = documents(text, protocol.separator, protocol.limit, protocol.spread)
         whole = tokenizer(pieces, verbose=False)["input_ids"]
         tokens = sum(map(len, whole))
         sequences = [ids[:window] for ids in whole if len(ids) > 1]
@@ -251,7 +251,8 @@ def encode(
         if stride < window:
             # The last window is the first that reaches the end.
             count = -(-max(tokens - window, 0) // stride) + 1
-        sequences = [ids[n * stride : n * stride + window] for n in range(count)][: protocol.limit]
+        begins = chosen(range(0, count * stride, stride), protocol.limit, protocol.spread)
+        sequences = [ids[at : at + window] for at in begins]
         last = "dropped" if stride == window else "taken: every token but the first counts once"
         left = (len(sequences) - 1) * stride + window if 0 < len(sequences) < count else None
         described = TextProtocol(
@@ -261,8 +262,9 @@ def encode(
         raise data_error("text-too-short", f"no document of {text.name} has two tokens: there is nothing to predict")
     check_vocabulary(sequences, config.vocab_size)
     bos = tokenizer.bos_token_id
-    begins = bos is not None and sequences[0][0] == bos
-    return sequences, msgspec.structs.replace(described, bos=begins, text=text.protocol, text_tokens=tokens)
+    opened = bos is not None and sequences[0][0] == bos
+    how = {"bos": opened, "text": text.protocol, "text_tokens": tokens, "spread": protocol.spread}
+    return sequences, msgspec.structs.replace(described, **how)
 
 
 def exp(value: float) -> float:

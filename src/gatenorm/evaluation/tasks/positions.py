@@ -49,18 +49,17 @@ def prepare(options: TaskOptions) -> list[Job]:
         raise data_error("data-missing", "is missing", expected="a text with long documents")
     text = read_text(options.data, options.text_field)
     window = options.window or min(options.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
-    limit = options.limit or _WINDOWS
+    protocol = Protocol(window, limit=options.limit or _WINDOWS, spread=options.spread)
 
     def run(model: Model, progress: Progress | None) -> Positions:
-        return losses_by_position(model, text, window, limit, progress)
+        return losses_by_position(model, text, protocol, progress)
 
-    key = {"data": text.sha256, "text": text.protocol, "window": window, "limit": limit}
+    key = {"data": text.sha256, "text": text.protocol, "window": window, "limit": protocol.limit}
+    key |= {"spread": protocol.spread}
     return [Job("positions", "loss by position", "windows", key, run)]
 
 
-def losses_by_position(
-    model: Model, text: Text, window: int, limit: int, progress: Progress | None = None
-) -> Positions:
+def losses_by_position(model: Model, text: Text, protocol: Protocol, progress: Progress | None = None) -> Positions:
     """The mean loss in every bucket of positions, in nats per token, over windows of a text that do not overlap.
 
     Positions are counted in tokens from the window's start.
@@ -69,8 +68,8 @@ def losses_by_position(
         EvaluationError: a text shorter than one window, or logits that are not finite.
     """
     began = time.perf_counter()
-    sequences, described = encode(model.tokenizer, text, Protocol(window=window, limit=limit), model.module.config)
-    runs = buckets(window)
+    sequences, described = encode(model.tokenizer, text, protocol, model.module.config)
+    runs = buckets(len(sequences[0]))
     rows = [tuple(s) for s in sequences]
     by_bucket: dict[tuple[int, ...], dict[str, float]] = {}
     done = 0

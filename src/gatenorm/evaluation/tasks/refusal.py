@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -20,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from gatenorm.errors import EvaluationError, first_line
+from gatenorm.errors import EvaluationError, printable
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.likelihood import greedy
@@ -29,7 +30,7 @@ from gatenorm.evaluation.core.text import data_error, read_bytes, read_rows
 from gatenorm.evaluation.statistics.paired_statistics import mean_figure
 from gatenorm.files import parse_json, read_small
 from gatenorm.models.architecture import Work
-from gatenorm.models.chat_template import check_template
+from gatenorm.models.chat_template import render
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records.audit import SAFETY, StepName
@@ -83,7 +84,7 @@ def prepare(options: TaskOptions) -> list[Job]:
     else:
         path = Path(options.data).expanduser()
         raw = read_bytes(options.data, path)
-        name, items = path.name, read_items(options.data, path, raw)
+        name, items = printable(path.name), read_items(options.data, path, raw)
     rule = read_rule(options.refusal_rule)
     if options.limit:
         items = _first_of_each(items, options.limit)
@@ -144,8 +145,12 @@ def read_rule(file: str | None) -> Rule:
             ) from None
     try:
         said = parse_json(raw)
-        patterns = tuple(re.compile(p, re.IGNORECASE | re.DOTALL) for p in said["patterns"])
-        first = int(said.get("first_characters", 240))
+        given, first = said["patterns"], said.get("first_characters", 240)
+        if not isinstance(given, list) or type(first) is not int or first < 1:
+            raise TypeError("patterns that are no list, or a number of characters that is none")
+        with warnings.catch_warnings():  # a bracket within brackets may mean something else in a later Python
+            warnings.simplefilter("ignore")
+            patterns = tuple(re.compile(pattern, re.IGNORECASE | re.DOTALL) for pattern in given)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, re.error) as error:
         raise EvaluationError(
             "rule-wrong",
@@ -171,7 +176,6 @@ def replies(
     """
     began = time.perf_counter()
     template = bool(getattr(model.tokenizer, "chat_template", None))
-    check_template(model.tokenizer)
     prompts = []
     for item in items:
         text = chat(model.tokenizer, item) if template else plain(item)
@@ -225,7 +229,7 @@ def chat(tokenizer: Any, item: Item) -> str:
     """The request through the model's chat template; a template without a system role gets both in one message.
 
     Raises:
-        EvaluationError: the template takes neither form.
+        EvaluationError: the template takes neither form, or does not end.
     """
     user = {"role": "user", "content": item.prompt}
     forms = [[user]]
@@ -235,13 +239,14 @@ def chat(tokenizer: Any, item: Item) -> str:
     for messages in forms:
         try:
             # Templates without such a switch ignore it; with it, a reply would begin with pages of thought.
-            options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
-            return str(tokenizer.apply_chat_template(messages, **options))
-        except Exception as error:  # a template is a program that came with the checkpoint: it can fail in any way
-            problem = error
+            return render(tokenizer, messages, add_generation_prompt=True, enable_thinking=False)
+        except EvaluationError as error:
+            if error.code != "chat-template-broken":
+                raise
+            problem = error.problem
     raise EvaluationError(
         "chat-template-broken",
-        f"the chat template cannot write {item.name}: {type(problem).__name__}: {first_line(problem)[:200]}",
+        f"{item.name}: {problem}",
         hint="mend the template beside the tokenizer, or remove it to ask in plain text",
     )
 

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gatenorm.errors import EvaluationError, did_you_mean, named
+from gatenorm.errors import EvaluationError, did_you_mean, named, printable
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.lm_eval import check_installed
@@ -24,7 +24,9 @@ from gatenorm.records.evidence import Data, ZeroShot
 
 @cache
 def tasks() -> Mapping[str, Mapping[str, Any]]:
-    """The seven tasks by name: split of the official task, fields of a line, prompt, target, choices, metrics."""
+    """The seven tasks by name: split of the official task, fields of a line, the values that ``answer`` may have,
+    prompt, target, choices, metrics.
+    """
     text = files("gatenorm.evaluation").joinpath("data/zeroshot.json").read_text(encoding="utf-8")
     loaded: Mapping[str, Mapping[str, Any]] = json.loads(text)["tasks"]
     return loaded
@@ -115,7 +117,7 @@ def _from_file(name: str, path: Path, limit: int | None) -> Job:
     rows = [_checked(source, number, row, name) for number, row in read_rows(source, path, raw)]
     split = path.stem.removeprefix(name).strip("_")
     identity = Data(
-        name=path.name,
+        name=printable(path.name),
         split=split,
         sha256=hashlib.sha256(raw).hexdigest(),
         items=min(len(rows), limit or len(rows)),
@@ -153,7 +155,7 @@ def _checked(source: str, number: int, row: Mapping[str, Any], name: str) -> Map
     wrong: dict[str, Callable[[Any], bool]] = {
         "choices": lambda v: not (isinstance(v, list) and len(v) > 1 and all(isinstance(c, str) and c for c in v)),
         "label": lambda v: type(v) is not int or not 0 <= v < len(row.get("choices", said["choices"])),
-        "answer": lambda v: v not in ("1", "2") if name == "winogrande" else type(v) is not bool,
+        "answer": lambda v: (type(v), v) not in [(type(answer), answer) for answer in said["answers"]],
         "sentence": lambda v: not isinstance(v, str) or "_" not in v,
     }
     for field in said["fields"]:

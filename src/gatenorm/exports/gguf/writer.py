@@ -19,7 +19,7 @@ from gatenorm.checkpoint.formats.gguf.header import ALIGNMENT, read_header
 from gatenorm.checkpoint.formats.gguf.metadata import kv_heads, read_model
 from gatenorm.checkpoint.formats.gguf.model import GgufModel
 from gatenorm.checkpoint.formats.gguf.store import RECORD_KEY
-from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError, needing
+from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError, needing, printable
 from gatenorm.exports import llama_like
 from gatenorm.exports.gguf.carried import Carried
 from gatenorm.exports.gguf.tensors import FORM, NO_MLP, Tensor, file_type, hidden, tensors, written
@@ -28,7 +28,7 @@ from gatenorm.exports.gguf.types import check_quantiser
 from gatenorm.exports.registry import Variant
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
-from gatenorm.files import check_new_file, new_file, parse_json
+from gatenorm.files import check_new_file, new_file, open_regular, parse_json
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, Edits, ModelIdentity, Written, spans, to_json
 from gatenorm.surgery.exported import export_entries
@@ -41,6 +41,8 @@ DENSE, PRUNED = "llama", "deci"
 # In original layer numbers; the last two where MLPs are gone, since the blocks of the file may then be fewer.
 EDITS_KEY = "gatenorm.edits"
 _CONTEXT = 2048
+# Where a licence is stated: at the beginning of the card.
+_CARD, _HEAD = "README.md", 1 << 16
 
 
 def obstacles(layout: Layout) -> list[str]:
@@ -133,7 +135,7 @@ def read(path: Path) -> Variant:
         layers += sum(all(leaves_nothing(edit) for edit in edits.at(layer)) for layer in edits.blocks)
     with path.open("rb") as file:
         begin = hashlib.sha256(file.read(1 << 20)).hexdigest()  # the header: its keys, names and shapes
-    identity = ModelIdentity(path.name, architecture, layers, begin, {path.name: path.stat().st_size})
+    identity = ModelIdentity(printable(path.name), architecture, layers, begin, {path.name: path.stat().st_size})
     return Variant(path, FORM, identity, edits, context)
 
 
@@ -231,9 +233,13 @@ def _declare(writer: GGUFWriter, parts: list[Tensor]) -> None:
 
 
 def _licence(layout: Layout) -> dict[str, str]:
-    if not layout.checkpoint.is_own("README.md"):
+    if not layout.checkpoint.is_own(_CARD):
         return {}
-    parts = layout.checkpoint.read("README.md")[: 1 << 16].decode("utf-8", "replace").split("---", 2)
+    try:
+        with open_regular(layout.checkpoint.directory / _CARD) as file:  # of any size: no reason to write nothing
+            parts = file.read(_HEAD).decode("utf-8", "replace").split("---", 2)
+    except OSError:
+        return {}
     if len(parts) < 3 or parts[0].strip():
         return {}
     keys = {

@@ -43,7 +43,8 @@ CONFIGURATION = Path(plugin.__file__).with_name("configuration_decilm.py")
 
 _NO_OP = {"attention": {"no_op": True, "replace_with_linear": False, "n_heads_in_group": None}}
 _WRITTEN = {"config.json", "README.md", CONFIGURATION.name, MODELLING_FILE.name}
-# What transformers takes where config.json names no token; other families take none.
+# What transformers takes where config.json names no token, of the families that can be written so and take any. As
+# defaults of a family they would be inherited by all that are like it, most of which take others.
 _SPECIAL_TOKENS = {"llama": {"bos_token_id": 1, "eos_token_id": 2}, "mistral": {"bos_token_id": 1, "eos_token_id": 2}}
 
 
@@ -80,7 +81,7 @@ def write(layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -
         if tokenizer is not None:
             write_json(temporary / "tokenizer_config.json", tokenizer)
         shutil.copyfile(CONFIGURATION, temporary / CONFIGURATION.name)
-        (temporary / "README.md").write_text(export_card(layout, "nemotron-nas", notes, carried), encoding="utf-8")
+        (temporary / "README.md").write_text(export_card(layout, tensors.FORM, notes, carried), encoding="utf-8")
     return Written(out=str(out), bytes=weights.size, notes=notes, left_out=tuple(left_out))
 
 
@@ -138,7 +139,7 @@ def nemotron_config(layout: Layout) -> dict[str, Any]:
     ]
     return {
         "architectures": ["DeciLMForCausalLM"],
-        "model_type": "nemotron-nas",
+        "model_type": tensors.FORM,
         "auto_map": {"AutoConfig": f"{CONFIGURATION.stem}.DeciLMConfig"},
         "vocab_size": embedding.shape[0],
         "hidden_size": layout.width,

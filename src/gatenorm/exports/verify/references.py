@@ -14,7 +14,7 @@ from gatenorm.engines import Engine, GreedySession, check_opened
 from gatenorm.errors import EvaluationError, first_line
 from gatenorm.exports.verify.gguf_comparison import Compared, compare_copies
 from gatenorm.families import Layout
-from gatenorm.files import scratch_directory
+from gatenorm.files import scratch_copy
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import Edits
@@ -121,8 +121,7 @@ def silenced(source: Layout, expected: Layout, engine: Engine, near: Path) -> It
         near: a directory with room for a copy of the file, while it runs.
     """
     path = source.checkpoint.path
-    with scratch_directory(near / f"{path.name}-silenced", path.stat().st_size) as folder:
-        copy = folder / path.name
+    with scratch_copy(path, near / f"{path.name}-silenced", path.stat().st_size) as copy:
         with copy.open("wb") as file:
             for _ in write_parts(_parts(source, expected.edits - source.edits), file.fileno()):
                 pass

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from gatenorm.checkpoint import GGUF, TRANSFORMERS, open_store
 from gatenorm.engines import Continuation, Engine, GreedySession, check_opened, engine_for
 from gatenorm.errors import EvaluationError
-from gatenorm.exports.nemotron.tensors import zero_attention
+from gatenorm.exports.nemotron import tensors as nemotron
 from gatenorm.exports.pruned import pruned_layout
 from gatenorm.exports.registry import form_at
 from gatenorm.exports.verify.gguf_comparison import Compared
@@ -262,7 +262,7 @@ def _faults(found: Verification, limit: Limit, layout: Layout) -> list[str]:
     if found.texts_cut_differently:
         faults.append(f"{found.texts_cut_differently} of {found.texts} texts are cut into other tokens")
     # An exported layer 0 may keep an attention that computes zero; no other pruned layer has a cache.
-    spare = len(zero_attention(layout)) if found.protocol.form == "nemotron-nas" else 0
+    spare = len(nemotron.zero_attention(layout)) if found.protocol.form == nemotron.FORM else 0
     kept = len(layout.attention_layers)
     if found.cached_layers is not None and not kept <= found.cached_layers <= kept + spare:
         faults.append(f"the engine keeps a cache for {found.cached_layers} layers, {kept} kept their attention")

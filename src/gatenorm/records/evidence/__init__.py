@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, cast, get_args
+
+from msgspec.structs import fields, replace
 
 from gatenorm.errors import RecordError
 from gatenorm.extensions import extensions, working
 from gatenorm.records.evidence.base import (
     Data as Data,
-    Diagnostic as Diagnostic,
     Evidence as Evidence,
     Figure as Figure,
     Item as Item,
@@ -17,7 +18,25 @@ from gatenorm.records.evidence.base import (
     kind_of as kind_of,
     of_type as of_type,
 )
-from gatenorm.records.evidence.comparison import Change as Change, ChangedItem as ChangedItem, Comparison as Comparison
+from gatenorm.records.evidence.comparison import (
+    AnItem,
+    Change as Change,
+    ChangedItem as ChangedItem,
+    Comparison as Comparison,
+)
+from gatenorm.records.evidence.diagnostic import (
+    CheaperAtBudget as CheaperAtBudget,
+    CheaperBaseline as CheaperBaseline,
+    Cliff as Cliff,
+    Diagnostic as Diagnostic,
+    FewLayersShared as FewLayersShared,
+    GateNormsDoNotFall as GateNormsDoNotFall,
+    HighPerplexity as HighPerplexity,
+    NotBeaten as NotBeaten,
+    PerplexityJump as PerplexityJump,
+    SharedLayers as SharedLayers,
+    UnevenTasks as UnevenTasks,
+)
 from gatenorm.records.evidence.measured import Measured as Measured
 from gatenorm.records.evidence.recovery import (
     HeldOutData as HeldOutData,
@@ -73,7 +92,7 @@ from gatenorm.records.evidence.workload import (
     WorkloadItem as WorkloadItem,
     WorkloadProtocol as WorkloadProtocol,
 )
-from gatenorm.records.serialization import from_json
+from gatenorm.records.serialization import Value, from_json
 
 
 class Measurements(tuple[Evidence, ...]):
@@ -98,11 +117,32 @@ def evidence_from_json(data: Any) -> Evidence:
     schema = str(data.get("schema")) if isinstance(data, Mapping) else ""
     if schema not in _kinds():
         working(extensions("evaluations"))
-    record = from_json(_kinds().get(schema, Perplexity), data, "evidence")
+    kind = _kinds().get(schema, Perplexity)
+    record = _comparison(data) if kind is Comparison else from_json(kind, data, "evidence")
     for field in ("model", "edits"):  # measurements get them from whoever measures; what was kept has them
         if field not in data:
             raise RecordError("field-missing", "is missing", field=field, hint="was evidence cut or edited?")
     return record
+
+
+def _comparison(data: Mapping[str, object]) -> Comparison:
+    """A comparison, its items read as items of what was compared."""
+    record = from_json(Comparison, {**data, "items": []}, "evidence")
+    given, changed = {"items": data.get("items", [])}, cast(Any, _ChangedItems)
+    return replace(record, items=from_json(changed[_item_of(record.of)], given, "evidence").items)
+
+
+class _ChangedItems(Value, Generic[AnItem], frozen=True):
+    items: tuple[ChangedItem[AnItem], ...]
+
+
+def _item_of(noun: str) -> Any:
+    """The type of the items of a kind of evidence."""
+    if not (known := [kind for schema, kind in _kinds().items() if f"/{noun}/" in schema]):
+        working(extensions("evaluations"))
+        known = [kind for schema, kind in _kinds().items() if f"/{noun}/" in schema]
+    types = (field.type for kind in known for field in fields(kind) if field.name == "items")
+    return next((get_args(kind)[0] for kind in types), Item)
 
 
 def _kinds() -> dict[str, type[Evidence]]:

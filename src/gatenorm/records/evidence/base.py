@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 
@@ -53,7 +53,7 @@ class Protocol(Value, frozen=True, kw_only=True, omit_defaults=True):
     device: str = ""
     engine: str = ""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """The fields that say something, for tables."""
         fields = msgspec.structs.asdict(self)
         return {name: value for name, value in fields.items() if value not in ("", None, (), {})}
@@ -120,7 +120,7 @@ class Evidence(Record, frozen=True, kw_only=True):
         """The numbers in these fields, as far as they are known."""
         return {name: float(value) for name in names if (value := getattr(self, name)) is not None}
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """The protocol's fields that say something."""
         return self.protocol.facts()
 
@@ -140,14 +140,3 @@ def kind_of(kind: type[Evidence]) -> str:
 def of_type(records: Iterable[Evidence], kind: type[E]) -> tuple[E, ...]:
     """The records of one kind, in their order."""
     return tuple(record for record in records if isinstance(record, kind))
-
-
-class Diagnostic(Record, frozen=True, kw_only=True, tag="gatenorm/warning/1"):
-    """A doubt about a ranking or a removal: its ``kind``, a line for people, and what it rests on.
-
-    ``evidence`` holds the figures that were compared, and the limits that they were compared with.
-    """
-
-    kind: str
-    message: str
-    evidence: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -1,16 +1,16 @@
 """What changed between two models on the same items."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
 from gatenorm.records.edit import Edits
 from gatenorm.records.evidence.base import Evidence, Item
 from gatenorm.records.identity import ModelIdentity
-from gatenorm.records.serialization import Value, from_json
+from gatenorm.records.serialization import Value
 
-T = TypeVar("T", bound=Item)
+AnItem = TypeVar("AnItem", bound=Item)
 
 
 class Change(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -29,21 +29,20 @@ class Change(Value, frozen=True, kw_only=True, omit_defaults=True):
     p: float | None = None
 
 
-class ChangedItem(Value, frozen=True, kw_only=True):
-    """An item whose answer turned, in which ``metrics``, and what both models made of it."""
+class ChangedItem(Value, Generic[AnItem], frozen=True, kw_only=True):
+    """An item whose answer turned, in which metrics, and what both models made of it."""
 
     id: int | str
     changed: tuple[str, ...]
-    before: dict[str, Any]
-    after: dict[str, Any]
-
-    def as_items(self, kind: type[T]) -> tuple[T, T]:
-        """Before and after, as items of the kind that was compared."""
-        return from_json(kind, self.before, "an item"), from_json(kind, self.after, "an item")
+    before: AnItem
+    after: AnItem
 
 
 class Comparison(Evidence, frozen=True, kw_only=True, tag="gatenorm/comparison/1"):
-    """The changes by metric of a measurement of kind ``of``; ``items`` are those that turned right or wrong."""
+    """The changes by metric of a measurement of kind ``of``; ``items`` are those that turned right or wrong.
+
+    They are items of that kind of measurement, as which :func:`evidence_from_json` reads them.
+    """
 
     of: str
     name: str = ""
@@ -51,7 +50,7 @@ class Comparison(Evidence, frozen=True, kw_only=True, tag="gatenorm/comparison/1
     baseline_edits: Edits
     interval: str
     changes: dict[str, Change]
-    items: tuple[ChangedItem, ...] = ()
+    items: tuple[ChangedItem[Item], ...] = ()
 
     @property
     def task(self) -> str:

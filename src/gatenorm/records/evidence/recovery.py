@@ -10,7 +10,6 @@ from gatenorm.records.evidence.base import Data, Evidence, Protocol
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.recovery_settings import Settings
 from gatenorm.records.self_text import SelfText
-from gatenorm.records.serialization import to_json
 
 
 class HeldOutData(Data, frozen=True, kw_only=True, omit_defaults=True):
@@ -46,8 +45,8 @@ class RecoveryProtocol(Protocol, frozen=True, kw_only=True):
     source: ModelIdentity
     parent: ModelIdentity | None = None
 
-    def facts(self) -> dict[str, Any]:
-        said = to_json(self)
+    def facts(self) -> dict[str, object]:
+        said = self.to_dict()
         said = said.pop("settings") | said
         return {name: value for name, value in said.items() if value not in ("", None, [], {})}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gatenorm.records.evidence.base import Data, Evidence, Protocol
 from gatenorm.records.machine import Machine
@@ -153,7 +153,7 @@ class Speed(Evidence, frozen=True, kw_only=True, tag="gatenorm/speed/1"):
         timed: PhaseTime = getattr(self, name)
         return timed
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         return {**self.protocol.facts(), **({"skipped": self.skipped} if self.skipped else {})}
 
     def numbers(self) -> Mapping[str, float]:

@@ -9,7 +9,8 @@ from gatenorm.records.serialization import Value
 class TextProtocol(Protocol, frozen=True, kw_only=True, omit_defaults=True):
     """How a text became token sequences: windows that follow each other every ``stride`` tokens, or documents.
 
-    ``text_tokens`` are those of the whole text, ``tokens_read`` those that a limit left.
+    ``text_tokens`` are those of the whole text, ``tokens_read`` those that a limit left; ``spread``: of the windows, or
+    documents, those lie evenly over the text.
     """
 
     text: str = ""
@@ -20,6 +21,7 @@ class TextProtocol(Protocol, frozen=True, kw_only=True, omit_defaults=True):
     windows: int | None = None
     last_shorter_window: str = ""
     tokens_read: int | None = None
+    spread: bool = False
     documents: int | None = None
     separator: str = ""
     cut_at: int | None = None

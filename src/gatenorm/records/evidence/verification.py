@@ -1,7 +1,7 @@
 """How far what an engine computes from an export is from what its source computes."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
@@ -51,7 +51,7 @@ class Verification(Evidence, frozen=True, kw_only=True, tag="gatenorm/verify/1")
     cached_layers: int | None = None
     faults: tuple[str, ...] = ()
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         return {**self.protocol.facts(), "faults": list(self.faults)}
 
     def numbers(self) -> Mapping[str, float]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import altair as alt
@@ -12,6 +13,8 @@ from gatenorm.report.figures.drawing import Chart, Figure, beside, fitted, write
 from gatenorm.report.figures.series import Band, Point, Series, count_axis, log_axis, series_chart
 
 _TITLE = "perplexity per token (log scale)"
+# The part of a logarithmic axis within which lines hide each other.
+_CLOSE = 0.04
 
 
 def curve_figure(
@@ -25,8 +28,21 @@ def curve_figure(
     values += [*band.low, *band.high] if band and not values else []
     values += [reference] if reference else []
     x = count_axis([*(float(p.x) for s in series for p in s.points), *(band.x if band else ())], verb)
-    y = log_axis(values, _TITLE)
-    return lambda width: fitted(series_chart(series, x, y, width, band=band, reference=reference), width, 300)
+    y, nested = log_axis(values, _TITLE), _nested(series)
+    return lambda width: fitted(series_chart(nested, x, y, width, band=band, reference=reference), width, 300)
+
+
+def _nested(series: Sequence[Series]) -> list[Series]:
+    """The same, those that others would hide drawn wider."""
+    values = [float(p.y) for s in series for p in s.points]
+    apart = _CLOSE * math.log(max(values) / min(values)) if values and min(values) > 0 else 0.0
+
+    def along(one: Series, other: Series) -> bool:
+        known = {p.x: float(p.y) for p in other.points}
+        both = [(float(p.y), known[p.x]) for p in one.points if p.x and p.x in known]  # at 0 all are the unpruned model
+        return bool(both) and all(abs(math.log(a / b)) <= apart for a, b in both)
+
+    return [replace(s, beneath=sum(along(s, later) for later in series[n + 1 :])) for n, s in enumerate(series)]
 
 
 def plot_curve(curve: Curve, path: Path) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import altair as alt
-import vl_convert
 
-from gatenorm.errors import OutputError
+from gatenorm.errors import OutputError, printable
 from gatenorm.files import write_bytes, write_text
 from gatenorm.report.clean_text import clean
 from gatenorm.report.figures.palette import GRID, INK, LINE, MUTED, PAPER, page_colours
+from gatenorm.report.figures.rendering import png_of, svg_of
 
 Chart: TypeAlias = Any  # any of Altair's chart classes
 Figure: TypeAlias = Callable[[int], Chart]
@@ -66,6 +66,7 @@ def check_format(path: Path, field: str = "plot") -> None:
 def write_figure(path: Path, figure: Figure, title: str, field: str = "plot", note: str = "") -> None:
     """Draw into a .png, .svg or .html file, whole or not at all; the ``note`` is written below the title."""
     check_format(path, field)
+    title, note = printable(title), printable(note)
     if path.suffix.lower() == ".html":
         write_text(path, _page(figure, title, note))
         return
@@ -74,7 +75,7 @@ def write_figure(path: Path, figure: Figure, title: str, field: str = "plot", no
     if path.suffix.lower() == ".svg":
         write_text(path, drawing)
     else:
-        write_bytes(path, vl_convert.svg_to_png(drawing, scale=2))
+        write_bytes(path, png_of(drawing))
 
 
 def fitted(chart: Chart, width: int, height: int | None = None) -> Chart:
@@ -93,7 +94,7 @@ def beside(panels: Sequence[Chart], width: int) -> Chart:
 def svg(chart: Chart, name: str = "", ground: str = "") -> str:
     """A chart as SVG in as few bytes as show the same; ``name`` sets its ids apart from those of other drawings."""
     specification = _cleaned(chart.to_dict(validate=False))  # tests validate all: that takes as long as drawing
-    drawn = vl_convert.vegalite_to_svg(specification, config=_CONFIG, allowed_base_urls=[])
+    drawn = svg_of(specification, _CONFIG)
     root = ET.fromstring(drawn.replace(_NAMESPACE, "", 1))  # without it names of elements are short
     _slim(root)
     _rename_ids(root, name)

@@ -9,9 +9,10 @@ from gatenorm.analysis.agreement import BUDGETS, by_layer, label, removed_from
 from gatenorm.errors import OutputError
 from gatenorm.records import Scores
 from gatenorm.records.rankings import Agreement, RankingComparison
-from gatenorm.report.figures.drawing import Figure, fitted, write_figure
+from gatenorm.report.figures.drawing import Chart, Figure, fitted, write_figure
 from gatenorm.report.figures.grid import Tile, grid_chart
 from gatenorm.report.figures.palette import BARS, INK, MARKED, NEGATIVE, ON_COLOUR, PAPER, POSITIVE, SHADES
+from gatenorm.report.figures.series import SOLID, Point, Series, log_axis, series_chart
 
 
 def scores_figure(scores: Scores, marked: Collection[int] = (), meaning: str = "weak late cluster") -> Figure:
@@ -107,6 +108,27 @@ def plot_selection(rankings: Sequence[Scores], path: Path) -> None:
     """Draw the selection diagram into a .png, .svg or .html file."""
     title = f"{rankings[0].model.name}: which attention sublayers each criterion removes"
     write_figure(path, selection_figure(rankings), title, "selection")
+
+
+def layers_figure(rankings: Sequence[Scores]) -> Figure:
+    """A panel for each ranking: its scores by layer, on a logarithmic axis where all of them are above 0."""
+
+    def panel(n: int, scores: Scores, width: int) -> Chart:
+        points = tuple(Point(s.layer, s.score, f"layer {s.layer}: {s.score:.4g}") for s in scores.layers)
+        values = [s.score for s in scores.layers]
+        title = "layer (original number)" if n == len(rankings) - 1 else None
+        x = alt.X("x:Q", title=title, scale=alt.Scale(nice=False), axis=alt.Axis(format="d", tickMinStep=1))
+        y = log_axis(values, "log scale") if min(values) > 0 else alt.Y("y:Q", title="linear scale")
+        drawn = series_chart([Series(label(scores), points, n, SOLID)], x, y, width, legend=[])
+        heading = alt.TitleParams(label(scores), fontSize=12, frame="group", offset=4)
+        return drawn.properties(width=width - 80, height=110, title=heading)
+
+    return lambda width: alt.vconcat(*(panel(n, scores, width) for n, scores in enumerate(rankings)))
+
+
+def plot_layers(rankings: Sequence[Scores], path: Path) -> None:
+    """Draw scores by layer, a panel for each ranking, into a .png, .svg or .html file."""
+    write_figure(path, layers_figure(rankings), f"{rankings[0].model.name}: criteria by layer")
 
 
 def removed_figure(layers: Sequence[int], fates: Mapping[str, Mapping[int, str]]) -> Figure:

@@ -34,7 +34,8 @@ class Point:
 class Series:
     """Points under one name. ``style`` numbers its colour and shape; ``dash`` is Vega's, alternating where ``None``.
 
-    ``marks`` are "filled", "hollow" or "" for a line without them.
+    ``marks`` are "filled", "hollow" or "" for a line without them. ``beneath`` counts later series that run along this
+    one: it is drawn solid and so much wider, and shows at their edges.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Series:
     style: int
     dash: Sequence[int] | None = None
     marks: str = "filled"
+    beneath: int = 0
 
     @property
     def colour(self) -> str:
@@ -64,10 +66,12 @@ class Band:
 
 
 def count_axis(counts: Iterable[float], verb: str = "removed") -> Chart:
-    """An x axis for whole numbers, with at most about a dozen of them written."""
-    last = int(max(counts, default=0))
+    """An x axis for whole numbers: those that there are, or of more than a dozen round ones."""
+    known = sorted({int(count) for count in counts})
+    last = known[-1] if known else 0
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 1000) if last / step <= 12 or step == 1000)
-    axis = alt.Axis(values=list(range(0, last + 1, step)), format="d")
+    written = known if len(known) <= 13 else list(range(0, last + 1, step))
+    axis = alt.Axis(values=written, format="d", labelOverlap=True)
     return alt.X("x:Q", title=f"attention sublayers {verb}", axis=axis)
 
 
@@ -111,7 +115,7 @@ def series_chart(
         joined: whether lines join the points, in their order.
         sideways: intervals are of x instead of y.
         reference: a dotted line at this y, or at this x where sideways.
-        legend: the names shown there; all by default.
+        legend: the names shown there; all by default, and none at all of an empty one.
         offset: Altair's channel that moves series of one category apart.
     """
     names = [s.name for s in series]
@@ -135,7 +139,8 @@ def series_chart(
         )
     if joined:
         for n, one in enumerate(series):  # dashes by a scale would also dash the marks in the legend
-            line = rows([one]).mark_line(strokeWidth=1.8, strokeDash=list(one.dash or DASHES[n % len(DASHES)]))
+            dash = SOLID if one.beneath else one.dash or DASHES[n % len(DASHES)]
+            line = rows([one]).mark_line(strokeWidth=1.8 + 2.2 * one.beneath, strokeDash=list(dash))
             layers.append(line.encode(x, y, colour, alt.Order("n:Q")))
     spread = [replace(s, points=tuple(p for p in s.points if p.low is not None)) for s in series]
     if any(s.points for s in spread):
@@ -148,14 +153,18 @@ def series_chart(
     marks = rows([s for s in series if s.marks]).encode(x, y)
     fills = style(alt.Fill, [PAPER if s.marks == "hollow" else s.colour for s in series])
     shapes = style(alt.Shape, [s.shape for s in series])
-    drawn = marks.mark_point(size=52, strokeWidth=1.8, opacity=1)
-    layers.append(drawn.encode(colour, fills, shapes, alt.Description("tip:N")))
+    size = [52 * (1 + 1.6 * s.beneath) for s in series]
+    sizes = alt.Size("series:N", scale=alt.Scale(type="ordinal", domain=names, range=size), legend=None)
+    drawn = marks.mark_point(strokeWidth=1.8, opacity=1)
+    layers.append(drawn.encode(colour, fills, shapes, sizes, alt.Description("tip:N")))
     if any(point.label for s in series for point in s.points):
         layers.append(marks.mark_text(dx=6, dy=-8, align="left", fontSize=12, color=INK).encode(alt.Text("label:N")))
     return alt.layer(*layers)
 
 
 def _legend(names: Sequence[str], width: int) -> Chart:
+    if not names:
+        return None
     columns = max(1, width // (max(map(len, names)) * 7 + 34))
     return alt.Legend(title=None, orient="top", direction="horizontal", columns=columns, values=list(names))
 

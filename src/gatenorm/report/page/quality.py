@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gatenorm.findings import Change, divergence, multistep, perplexities, refusals, tasks
 from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
 from gatenorm.records.curve import extent
-from gatenorm.records.evidence import REFUSAL_METRICS, Comparison, Refusal, RefusalItem, Workload, kind_of, of_type
+from gatenorm.records.evidence import REFUSAL_METRICS, Comparison, RefusalItem, Workload, of_type
 from gatenorm.report.excerpts import beginning, ending
 from gatenorm.report.figures.curve import curve_figure, tradeoff_figure
 from gatenorm.report.figures.series import Band, Point, Series
@@ -199,17 +199,18 @@ def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Bloc
 def _turned(own: Sequence[AuditedVariant]) -> Table | None:
     rows: list[Row] = []
     for variant in own:
-        for record in (e for e in of_type(variant.evidence, Comparison) if e.of == kind_of(Refusal)):
+        for record in of_type(variant.evidence, Comparison):
             for item in record.items[: 2 * _SHOWN]:
-                before, after = item.as_items(RefusalItem)
-                rows.append(
-                    {
-                        "Variant": title(variant),
-                        "Request": beginning(before.prompt, 200),
-                        "Before": Cell(beginning(before.reply, 160) or "(nothing)", note=_did(before)),
-                        "After": Cell(beginning(after.reply, 160) or "(nothing)", note=_did(after)),
-                    }
-                )
+                before, after = item.before, item.after
+                if isinstance(before, RefusalItem) and isinstance(after, RefusalItem):
+                    rows.append(
+                        {
+                            "Variant": title(variant),
+                            "Request": beginning(before.prompt, 200),
+                            "Before": Cell(beginning(before.reply, 160) or "(nothing)", note=_did(before)),
+                            "After": Cell(beginning(after.reply, 160) or "(nothing)", note=_did(after)),
+                        }
+                    )
     caption = f"Replies that changed between refusal and answer, at most {2 * _SHOWN} per variant"
     return Table.of_rows(caption, rows, wide=True, name=TURNED) if rows else None
 

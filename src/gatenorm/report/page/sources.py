@@ -1,6 +1,6 @@
 """The report's sources: every measurement with its protocol, the steps with their commands, versions and hashes."""
 
-from gatenorm.records import Evidence, to_json
+from gatenorm.records import Evidence, Scores, to_json
 from gatenorm.records.audit import Audit
 from gatenorm.records.evidence import Comparison, Speed
 from gatenorm.records.numbers import duration
@@ -75,6 +75,11 @@ def _protocols(records: tuple[Evidence, ...]) -> list[Block]:
     ]
 
 
+def _tokens(scores: Scores) -> tuple[tuple[str, str], ...]:
+    """Which tokens a ranking looked at, or the seed that it was drawn with."""
+    return facts({"seed": scores.seed} if scores.calibration is None else scores.calibration.to_dict())
+
+
 def _names(names: list[str], kind: str) -> str:
     different = [n for n in dict.fromkeys(names) if n != kind]
     return f": {', '.join(different)}" if different else ""
@@ -128,7 +133,7 @@ def provenance(audit: Audit) -> Section:
     rankings = [
         (s.criterion, f"{said}; {duration(s.seconds)}")
         for s in audit.scores
-        if (said := "; ".join(f"{k} {v}" for k, v in facts(s.calibration or {"seed": s.seed})))
+        if (said := "; ".join(f"{k} {v}" for k, v in _tokens(s)))
     ]
     if rankings:
         blocks += [Heading("Tokens and seeds of the rankings"), Facts(tuple(rankings))]

@@ -7,7 +7,6 @@ from gatenorm.records.audit import (
     CANDIDATE,
     FAILS,
     INCONCLUSIVE,
-    NOT_BEATEN,
     PASSES,
     PRUNED,
     QUALITY,
@@ -15,7 +14,7 @@ from gatenorm.records.audit import (
     AuditedVariant,
     GateResult,
 )
-from gatenorm.records.evidence import Speed
+from gatenorm.records.evidence import NotBeaten, Speed
 from gatenorm.report.figures.evaluations import rows_figure
 from gatenorm.report.figures.series import Point, Series
 from gatenorm.report.gate_figures import figure, interval, limit, readable
@@ -61,7 +60,10 @@ def summary(audit: Audit) -> tuple[Block, ...]:
     """The table of the first screen, and the warning about baselines that were not beaten."""
     if not audit.variants:
         return ()
-    return (variants_table(audit), *(Text(f"{w.message}.") for w in audit.warnings if w.kind == NOT_BEATEN))
+    return (
+        variants_table(audit),
+        *(Text(f"{w.message}.") for w in audit.warnings if isinstance(w.evidence, NotBeaten)),
+    )
 
 
 def picture(audit: Audit) -> Chart | None:
@@ -238,7 +240,9 @@ def _cost(audit: Audit, variant: AuditedVariant) -> Cell:
 
 def cautions(audit: Audit) -> Section:
     """Warnings, and as prominently what was not examined."""
-    warnings = tuple(Remark(readable(w.kind), w.message, facts=facts(w.evidence)) for w in audit.warnings)
+    warnings = tuple(
+        Remark(readable(w.kind), w.message, facts=facts(w.evidence.to_dict(), ("kind",))) for w in audit.warnings
+    )
     gaps = tuple(Remark(g.what, g.why, g.how) for g in audit.not_examined)
     return Section(
         "cautions",

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from gatenorm.records.audit import DONE, FAILS, INFORMATION, NOT_DONE, PARTLY, PASSES
 from gatenorm.records.numbers import bytes_for_people
@@ -69,7 +68,7 @@ def words(name: str) -> str:
     return name.replace("_", " ").replace("sha256", "SHA-256")
 
 
-def said(value: Any) -> str:
+def said(value: object) -> str:
     """Any plain value of a record in one line; long ones are cut."""
     if value is None:
         return NONE
@@ -86,7 +85,7 @@ def said(value: Any) -> str:
     return text if len(text) <= _MOST else text[: _MOST - 1] + "…"
 
 
-def facts(data: Mapping[str, Any], leave: tuple[str, ...] = (), before: str = "") -> tuple[tuple[str, str], ...]:
+def facts(data: Mapping[str, object], leave: tuple[str, ...] = (), before: str = "") -> tuple[tuple[str, str], ...]:
     """A record's fields by name, nested ones behind the name that holds them."""
     listed: list[tuple[str, str]] = []
     for name, value in data.items():

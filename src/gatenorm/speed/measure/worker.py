@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.engines import Case, Sample, Setting, Shares, SkippedError, check_opened, engine_named
-from gatenorm.engines._line_process import LineProcess
 from gatenorm.errors import EvaluationError, GatenormError
+from gatenorm.models.line_process import LineProcess
 from gatenorm.records.serialization import from_json, to_json
 
 _GRACE_SECONDS = 10.0
@@ -109,7 +109,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def say(kind: str, content: Any) -> None:
+    def say(kind: str, content: object) -> None:
         print(json.dumps([kind, content]), file=answers, flush=True)
 
     try:

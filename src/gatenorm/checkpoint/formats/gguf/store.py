@@ -12,7 +12,7 @@ from gatenorm.checkpoint.formats.gguf.header import Header, read_header
 from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.parts import ByteRange
 from gatenorm.checkpoint.store import GGUF, NewWeights, Replacement, StoredTensor, TensorStore
-from gatenorm.errors import CheckpointError
+from gatenorm.errors import CheckpointError, printable
 from gatenorm.files import parse_json
 from gatenorm.progress import Progress
 
@@ -55,7 +55,7 @@ class GgufStore(TensorStore):
 
     @property
     def name(self) -> str:
-        return self.path.stem
+        return printable(self.path.stem)
 
     @property
     def files(self) -> dict[str, int]:

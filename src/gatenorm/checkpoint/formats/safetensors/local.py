@@ -3,7 +3,9 @@
 import hashlib
 import mmap
 import os
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
@@ -83,8 +85,7 @@ class LocalFiles:
 
     def read(self, name: str, begin: int, length: int) -> bytes:
         with self._open(name) as file:
-            file.seek(begin)
-            return file.read(length)
+            return _read_at(file, begin, length)
 
     def content(self, name: str, most: int = SMALL) -> bytes:
         """The whole of a small file."""
@@ -119,18 +120,23 @@ class LocalFiles:
         for name in self._seen:
             self._open(name).close()
 
-    def sha256(self, name: str, progress: Progress | None) -> str:
+    def sha256(self, name: str, progress: Progress | None, most: int | None = None) -> str:
+        """The hash of a file; of one of more than ``most`` bytes, of its size and a sample."""
+        path = self.directory / name
         if self.is_own(name):
             self.note(name)
-        return file_sha256(self.directory / name, progress)
+        size = path.stat().st_size
+        if most is None or size <= most:
+            return file_sha256(path, progress)
+        with open_regular(path) as file:
+            return hashlib.sha256(b"".join((str(size).encode(), *_sample(partial(_read_at, file), size)))).hexdigest()
 
     def sample_sha256(self, names: list[str]) -> str:
         """16 kilobytes spread evenly over every file: fine-tunes of one model differ in them."""
         digest = hashlib.sha256()
         for name in names:
-            size = self.size(name)
-            for part in range(16):
-                digest.update(self.read(name, size * (2 * part + 1) // 32, 1024))
+            for part in _sample(partial(self.read, name), self.size(name)):
+                digest.update(part)
         return digest.hexdigest()
 
     def _open(self, name: str) -> BinaryIO:
@@ -159,3 +165,13 @@ class LocalFiles:
 
 def _unreadable(path: Path, why: str | None) -> CheckpointError:
     return CheckpointError("file-unreadable", f"{path} cannot be read: {why}")
+
+
+def _sample(read: Callable[[int, int], bytes], size: int) -> Iterator[bytes]:
+    for part in range(16):
+        yield read(size * (2 * part + 1) // 32, 1024)
+
+
+def _read_at(file: BinaryIO, begin: int, length: int) -> bytes:
+    file.seek(begin)
+    return file.read(length)

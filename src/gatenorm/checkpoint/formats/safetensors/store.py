@@ -19,7 +19,7 @@ from gatenorm.checkpoint.misfits import ADAPTER, CONFIG, adapter_alone, adapter_
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
 from gatenorm.checkpoint.quantised_weights import ModelTensors, quantised_weights
 from gatenorm.checkpoint.store import Format, Replacement, StoredTensor, TensorSpec, TensorStore
-from gatenorm.errors import CheckpointError, RecordError
+from gatenorm.errors import CheckpointError, RecordError, printable
 from gatenorm.files import LARGE
 from gatenorm.progress import Progress, part_of
 from gatenorm.records.serialization import read_json
@@ -69,7 +69,7 @@ class SafetensorsStore(TensorStore):
 
     @property
     def name(self) -> str:
-        return hub_id(self.directory) or self.directory.resolve().name
+        return hub_id(self.directory) or printable(self.directory.resolve().name)
 
     @property
     def commit(self) -> str:
@@ -173,11 +173,13 @@ class SafetensorsStore(TensorStore):
         weights = self.files
         total, done = sum(weights.values()), 0
         digest = hashlib.sha256()
-        # Whatever its name, a tokenizer may read it.
+        # Whatever its name, a tokenizer may read it; but none opens one that is larger than LARGE, of which size and
+        # sample are enough: unlike its time of change, they are the same for a copy of the model.
         read = sorted({*self.companions, *(name for name in self.others if (self.directory / name).is_file())})
         for name in read:
             if not name.endswith(_PROSE) and not is_weights(name):
-                digest.update(os.fsencode(f"{name} {self._files.sha256(name, None)}\n"))  # not every name is UTF-8
+                content = self._files.sha256(name, None, LARGE)
+                digest.update(os.fsencode(f"{name} {content}\n"))  # not every name is UTF-8
         for name, size in weights.items():
             digest.update(f"{name} {self._files.sha256(name, part_of(progress, done, total))}\n".encode())
             done += size

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from gatenorm.checkpoint.companions import INDEX
 from gatenorm.checkpoint.formats.safetensors.header import write_header
@@ -41,14 +40,14 @@ class NewFiles:
     """Safetensors files to write, with an index where ``index_metadata`` says what it holds besides sizes."""
 
     files: tuple[NewFile, ...]
-    index_metadata: Mapping[str, Any] | None = None
+    index_metadata: Mapping[str, object] | None = None
 
     @property
     def size(self) -> int:
         return sum(file.size for file in self.files)
 
     @property
-    def index(self) -> dict[str, Any]:
+    def index(self) -> dict[str, object]:
         """The content of ``model.safetensors.index.json``."""
         tensors = sorted(
             ((tensor, file.name) for file in self.files for tensor in file.tensors), key=lambda t: t[0].name
