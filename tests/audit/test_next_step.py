@@ -1,7 +1,8 @@
-"""What a verdict without a recommendation says to do next."""
+"""What a verdict without a recommendation says to do next, and how a step is repeated."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from gatenorm.audit.output.repro_commands import next_step, of_evaluations
+from gatenorm.audit.output.repro_commands import next_step, of_evaluations, of_step
 from gatenorm.audit.plan.budgets import Budget
 from gatenorm.audit.plan.config import Config
+from gatenorm.audit.plan.rankings import planned_rankings
+from gatenorm.cli import main
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import TaskOptions
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SAFETY, GateResult, Judgement, Verdict
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SAFETY, GateResult, Judgement, StepName, Verdict
 
 
 def work(*counts: int, evaluations: Sequence[Any] = ()) -> Any:
@@ -33,12 +36,27 @@ def test_where_every_candidate_fails_a_smaller_budget_comes_next(counts: tuple[i
     assert (found and found.command) == (layers and f"{command} {layers}")
 
 
+def scoring(*, runs: bool) -> list[str]:
+    """The command that repeats the scoring of a model that can be run, or not."""
+    over = work(1)
+    over.plan.rankings = planned_rankings(over.config, runs=runs)
+    return shlex.split(of_step(over, StepName.SCORE, "demo"))
+
+
+def test_one_ranking_is_repeated_by_a_command_that_takes_one():
+    """Where the model cannot be run nothing checks the one criterion, and ``compare`` refuses a single one."""
+    _, *command = scoring(runs=False)
+    assert command[0] == "score"
+    assert main(command) == 0
+    assert scoring(runs=True)[:2] == ["gatenorm", "compare"]
+
+
 def test_a_switch_is_repeated_without_a_value():
     over = work(6)
     over.directory = lambda variant: f"out/{variant.name}"
     over.candidates = [SimpleNamespace(name="gate-norm-6", rejected=None)]
     asked = TaskOptions(window=64, limit=8, spread=True)
-    over.plan.evaluations = [SimpleNamespace(name="perplexity", task="perplexity", data=("a.txt",), request=asked)]
+    over.plan.evaluations = [SimpleNamespace(name="perplexity", task="perplexity", data=("a.txt",), options=asked)]
     (found,) = of_evaluations(over, "./llama")
     assert found.command.endswith("--tasks perplexity --data a.txt --limit 8 --window 64 --spread")
 

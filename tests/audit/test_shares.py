@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from msgspec import structs
 
@@ -58,3 +60,15 @@ def test_what_is_said_of_a_hybrid_counts_the_layers_with_attention(
     assert "keys and values for 4 layers; 4 of 4 layers kept their attention" in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+def test_of_a_model_that_was_pruned_before_only_the_audits_own_edits_are_shown(tiny_models: TinyModels, tmp_path: Path):
+    source = tiny_models("llama-gqa")
+    layout = gatenorm.open_model(gatenorm.prune(source, tmp_path / "out", gatenorm.plan(source, drop=[0])).path)
+    scores = gatenorm.score(layout, "depth")
+    made = audited(layout, planned_variant(layout, scores, Budget(1, "asked"), (), CANDIDATE), [], {}, None)
+    audit = read_record(Audit, FIXTURES / "audit_demo.json", "it")
+    audit = structs.replace(audit, model=layout.identity(), scores=(scores,), variants=(made,))
+    assert _picture(audit, made).startswith(".##- (# kept")
+    (row,) = audit.rows()
+    assert row["edits"] == "attention 3"

@@ -33,9 +33,9 @@ def test_what_was_made_of_something_else_goes_finished_or_not(tmp_path: Path):
 
 def test_an_origin_that_cannot_be_read_is_none(tmp_path: Path):
     state, out = State(tmp_path), tmp_path / "exports" / "x.gguf"
-    state.keep_only("x.gguf", Origin(content="1"), out)
+    state.keep_only("x.gguf", Origin(job="1"), out)
     out.parent.mkdir()
     out.write_bytes(b"GGUF")
     (tmp_path / "state/made/x.gguf.json").write_text("{")
-    state.keep_only("x.gguf", Origin(content="1"), out)
+    state.keep_only("x.gguf", Origin(job="1"), out)
     assert not out.exists()

@@ -237,6 +237,11 @@ def test_no_weights(tmp_path: Path) -> None:
     assert refused(write_checkpoint(tmp_path, {})) == "weights-missing"
 
 
+def test_a_directory_of_other_things_has_no_config(tmp_path: Path) -> None:
+    (tmp_path / "notes.docx").write_bytes(b"mine")
+    assert refused(tmp_path) == "config-missing"
+
+
 @pytest.mark.parametrize(
     "name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.pt", "x.pth", "x.ckpt"]
 )

@@ -51,13 +51,13 @@ def test_a_cross_check_names_layers(tiny_models: TinyModels, tmp_path: Path, cap
     model = tiny_models("llama-mha")
     status, out, err = run(capsys, "score", model, "--criterion", "depth", "--cross-check", *FEW)
     assert (status, err) == (0, "")
-    for shown in ("cross-check of the 1 layers that depth", "cosine@random:", "cosine@self:", "rank correlation"):
+    for shown in ("cross-check of 1 layer that depth", "cosine@random:", "cosine@self:", "rank correlation"):
         assert shown in out
     plan = tmp_path / "plan.json"
     arguments = ("--layers", 2, "-o", tmp_path / "out", "--cross-check", "--json", plan)
     status, out, err = run(capsys, "prune", model, *arguments, *FEW)
     assert (status, err) == (0, "")
-    assert "cross-check of the 2 layers that gate-norm" in out
+    assert "cross-check of 2 layers that gate-norm" in out
     assert len(json.loads(plan.read_text())["cross_check"]["checks"]) == 2
     status, out, _ = run(capsys, "prune", model, "--plan", plan, "-o", tmp_path / "again")
     assert status == 0

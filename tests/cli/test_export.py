@@ -109,6 +109,7 @@ def test_bad_input_is_one_line(
         (("export", pruned, "--to", "nemotron-nas", "-o", taken), "out-taken out"),
         (("export", pruned, "--to", "gguf"), "out-missing out"),
         (("export", pruned, "-o", tmp_path / "x"), "form-missing to"),
+        (("export", pruned, "--list", "--to", "gguf"), "option-unused to"),
         (("export", pruned, "--to", "gguf", "-o", tmp_path / "x", "--dtype", "q8"), "dtype-unknown dtype"),
         (("export", tiny_models("qwen3"), "--to", "gguf", "-o", tmp_path / "x"), "not-exportable"),
         (("export", tiny_models("gpt2"), "--to", "nemotron-nas", "-o", tmp_path / "x"), "not-exportable"),

@@ -11,7 +11,8 @@ import pytest
 
 import gatenorm
 from gatenorm.cli import main
-from tests.command_line import answer, refused
+from gatenorm.cli.tables.pruning import show
+from tests.command_line import answer, refusal, refused
 
 TinyModels = Callable[..., Path]
 LEFTOVERS = {
@@ -19,8 +20,7 @@ LEFTOVERS = {
     "--layers 1 --context 5 --batch 2": "option-unused context",
     "--drop 1 --criterion cosine@self": "option-unused criterion",
     "--drop 1 --cross-check": "option-unused cross_check",
-    "--plan plan.json --seed 3": "option-unused seed",
-    "--plan plan.json --kind mlp": "option-unused kind",
+    "--plan plan.json": "file-missing",
     "--layers 1 --samples 3": "option-unused samples",
     "": "choice-unclear",
     "--layers 1 --max-cache-gb 2": "choice-unclear",
@@ -39,6 +39,54 @@ def test_what_would_do_nothing_is_refused(
 ):
     refused(capsys, LEFTOVERS[given], "prune", tiny_models("llama-gqa"), "-o", tmp_path / "out", *given.split())
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("--seed 3", "option-unused seed"), ("--kind mlp", "option-unused kind"), ("--kind any", "option-unused kind")],
+)
+def test_what_a_plan_decides_is_not_decided_beside_it(
+    given: str, expected: str, tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model, plan = tiny_models("llama-gqa"), tmp_path / "plan.json"
+    plan.write_text(json.dumps(gatenorm.plan(model, drop=[1]).to_dict()))
+    refused(capsys, expected, "prune", model, "--plan", plan, *given.split(), "--dry-run")
+
+
+def test_what_is_no_plan_is_named_with_its_file(tiny_models: TinyModels):
+    config = tiny_models("llama-gqa") / "config.json"
+    error = refusal("prune", config.parent, "--plan", config, "--dry-run")
+    assert error.code == "schema-unknown"
+    assert error.problem.startswith(f"{config} is not a plan:")
+    assert error.hint == ""
+
+
+def test_a_plan_with_a_cross_check_is_fitted_as_any_other(tiny_models: TinyModels, tmp_path: Path):
+    model, plan = str(tiny_models("llama-gqa")), str(tmp_path / "plan.json")
+    few = ["--samples", "2", "--length", "16"]
+    asked = ["--layers", "1", "--replace", "constant", "--cross-check", *few]
+    assert main(["prune", model, *asked, "--dry-run", "--json", plan]) == 0
+    fit = ["--fit", "random", "--fit-samples", "16", "--length", "16", "--judge", "none"]
+    assert main(["prune", model, "--plan", plan, *fit, "-o", str(tmp_path / "out")]) == 0
+    assert gatenorm.open_model(tmp_path / "out").pruned.plan.fit is not None
+
+
+@pytest.mark.parametrize("drop", ["0", "1"])
+def test_the_cache_that_goes_is_told_by_what_each_layer_keeps(
+    drop: str, tiny_models: TinyModels, capsys: pytest.CaptureFixture[str]
+):
+    """Every second layer sees 16 tokens of 128, so that layers are no measure of the cache."""
+    model = tiny_models("gemma3_text")
+    predicted = gatenorm.forecast(model, gatenorm.plan(model, drop=[int(drop)]))
+    assert abs(predicted.cache - 0.25) > 0.1
+    said = answer(capsys, "prune", model, "--drop", drop, "--dry-run").out
+    assert f"its key/value cache is {predicted.cache:.1%} smaller at {predicted.context:,} tokens" in said
+
+
+def test_where_nothing_can_be_predicted_layers_are_counted(tiny_models: TinyModels, capsys: pytest.CaptureFixture[str]):
+    layout = gatenorm.open_model(tiny_models("llama-gqa"))
+    show(layout, gatenorm.plan(layout, drop=[1]), None, None, None, None, "llama")
+    assert "its key/value cache is that of 1 layer fewer" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("share", ["20%", "0.2", " 20 % "])

@@ -132,7 +132,9 @@ def test_nothing_is_put_in_the_place_of_an_attention(source: Path, tmp_path: Pat
     with refused("model-is-file", kind=GatenormError):
         gatenorm.prune(source, tmp_path / "replaced.gguf", plan)
     with refused("operation-not-for-file", "replace", PlanError):
-        gatenorm.prune(source, tmp_path / "replaced.gguf", gatenorm.api.FittedPlan(plan, {}))
+        gatenorm.prune(
+            source, tmp_path / "replaced.gguf", gatenorm.api.FittedPlan(plan, {edit: {} for edit in plan.edits})
+        )
 
 
 def test_a_file_makes_a_file_and_a_directory_a_directory(source: Path, tiny_models: TinyModels, tmp_path: Path):

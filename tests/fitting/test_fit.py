@@ -300,7 +300,7 @@ def test_bad_input_is_one_line(tiny_models: TinyModels):
         fit("linear:0", Calibration("random", 20, 16))
     with refused("rank-unused", "operation"):
         fit("constant:3", Calibration("random", 20, 16))
-    with refused("operation-unknown", "operation"):
+    with refused("operation-unknown", "replace"):
         fit("linaer", Calibration("random", 20, 16))
     session.module.model.layers[1].self_attn.o_proj.weight.data.fill_(float("nan"))
     with refused("moments-not-finite"):

@@ -283,7 +283,7 @@ def test_what_an_operation_cannot_do_is_refused(tiny_models: Any, tmp_path: Path
     layout = gatenorm.open_model(tiny_models("llama-gqa"))
     with pytest.raises(PlanError) as error:
         plan_by_hand(layout, [1], operation="linear-of-a-plugim")
-    assert (error.value.code, error.value.field) == ("operation-unknown", "operation")
+    assert (error.value.code, error.value.field) == ("operation-unknown", "replace")
     assert f"did you mean '{LINEAR}'" in error.value.hint
     with pytest.raises(PlanError) as error:
         plan_by_hand(layout, [1], kind="mlp", operation=LINEAR)

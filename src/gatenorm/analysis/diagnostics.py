@@ -19,6 +19,7 @@ from gatenorm.records.evidence import (
     PerplexityJump,
     SharedLayers,
 )
+from gatenorm.records.numbers import quantity
 
 # The best split of one normal lump explains 0.64 of its variance, of a uniform one 0.75; of few layers somewhat more.
 _SHARE = 0.8
@@ -120,8 +121,8 @@ def few_shared(proxy: Scores, check: Scores, count: int, protect: Sequence[int] 
     )
     which = f" ({spans(shared)})" if shared else ""
     message = (
-        f"{label(proxy)} and {label(check)} share {len(shared)} of the {count} layers that each would remove{which}, "
-        f"fewer than half: {label(proxy)} may be unreliable for this model"
+        f"{label(proxy)} and {label(check)} share {len(shared)} of {quantity(count, 'layer')} that each would remove"
+        f"{which}, fewer than half: {label(proxy)} may be unreliable for this model"
     )
     return Diagnostic(message=message, evidence=evidence)
 

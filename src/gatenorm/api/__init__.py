@@ -6,13 +6,8 @@ from gatenorm.api.exporting import convert as convert, export as export, verify 
 from gatenorm.api.fitting import fit as fit, unfitted as unfitted
 from gatenorm.api.inspecting import forms as forms, inspect as inspect
 from gatenorm.api.opening import load as load, open_model as open_model, session as session
-from gatenorm.api.pruning import (
-    Pruned as Pruned,
-    forecast as forecast,
-    plan as plan,
-    prune as prune,
-    prune_module as prune_module,
-)
+from gatenorm.api.pruned import Pruned as Pruned
+from gatenorm.api.pruning import forecast as forecast, plan as plan, prune as prune, prune_module as prune_module
 from gatenorm.api.recovering import recover as recover, recovery_study as recovery_study
 from gatenorm.api.scoring import compare as compare, cross_check as cross_check, curve as curve, score as score
 from gatenorm.api.timing import bench as bench, profile as profile

@@ -6,7 +6,6 @@ from gatenorm.api.opening import ModelLike, session
 from gatenorm.api.scoring import score
 from gatenorm.calibration.samples import Calibration
 from gatenorm.criteria.registry import check_measures_damage, criterion as criterion_named
-from gatenorm.criteria.session import ScoringSession
 from gatenorm.progress import Progress, half_of
 from gatenorm.records import ATTENTION, MLP, REMOVE, SUBLAYERS
 from gatenorm.records.rankings import SublayerRanking
@@ -18,7 +17,7 @@ from gatenorm.surgery.selection import alternatives
 
 
 def rank_sublayers(
-    model: ModelLike | ScoringSession,
+    model: ModelLike,
     *,
     criterion: str,
     replace: str = REMOVE,
@@ -47,7 +46,7 @@ def rank_sublayers(
         EvaluationError: an unknown machine, or a checkpoint that is no whole model.
     """
     check_measures_damage(criterion_named(criterion.partition("@")[0]))
-    opened = model if isinstance(model, ScoringSession) else session(model, family=family, device=device, dtype=dtype)
+    opened = session(model, family=family, device=device, dtype=dtype)
     layout = opened.layout
     edits = alternatives(layout, replace, protect)
     for kind in SUBLAYERS:

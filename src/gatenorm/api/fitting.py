@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from gatenorm.api.opening import ModelLike, session
 from gatenorm.calibration.samples import SELF, Calibration
-from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CalibrationError, fields_named
 from gatenorm.evaluation.core.text import GENERIC
 from gatenorm.fitting.fit import FittedPlan, fit as fit_plan
@@ -38,7 +37,7 @@ def fit_calibrations(sources: Sequence[Calibration | str]) -> list[Calibration]:
 
 
 def fit(
-    model: ModelLike | ScoringSession,
+    model: ModelLike,
     plan: Plan,
     sources: Sequence[Calibration | str] = (GENERIC,),
     *,
@@ -71,7 +70,7 @@ def fit(
 
     Source: docs/replace.md; linear estimators of attention are Neural Block Linearization's (arXiv 2505.21077).
     """
-    opened = model if isinstance(model, ScoringSession) else session(model, family=family, device=device, dtype=dtype)
+    opened = session(model, family=family, device=device, dtype=dtype)
     asked = fit_calibrations(sources)
     with fields_named({"calibration": "fit", "samples": "fit_samples"}):
         samples = {one.source: opened.samples(one) for one in asked}

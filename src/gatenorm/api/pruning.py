@@ -1,7 +1,7 @@
 """Plans of which sublayers to edit, and their execution: on disk, or on a model in memory."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,24 @@ from msgspec import structs
 from gatenorm.api.choosing import rank_sublayers
 from gatenorm.api.fitting import fit, unfitted
 from gatenorm.api.opening import ModelLike, open_model
+from gatenorm.api.pruned import Pruned
 from gatenorm.api.scoring import score
 from gatenorm.calibration.samples import Calibration
-from gatenorm.criteria.registry import check_measures_damage, check_ranks, criterion as criterion_named
+from gatenorm.criteria.registry import (
+    DEFAULT as DEFAULT_CRITERION,
+    check_measures_damage,
+    check_ranks,
+    criterion as criterion_named,
+)
 from gatenorm.criteria.session import ScoringSession
-from gatenorm.errors import PlanError, named
-from gatenorm.exports.pruned import Destination
+from gatenorm.errors import PlanError, fields_named, named
+from gatenorm.exports.pruned import check_destination, write_as_source
 from gatenorm.families import Layout, family as family_named
 from gatenorm.fitting.fit import FittedPlan
 from gatenorm.models.architecture import Architecture
 from gatenorm.progress import Progress
-from gatenorm.records import ANY, ATTENTION, KINDS, REMOVE, Plan, Written, from_json, read_json
-from gatenorm.records.table import Row
+from gatenorm.records import ANY, ATTENTION, KINDS, REMOVE, Plan
+from gatenorm.records.plan import read_plan
 from gatenorm.speed.predict.choice import Savings, choose
 from gatenorm.speed.predict.cost_model import Forecast, forecast_of
 from gatenorm.speed.predict.machines import DEFAULT
@@ -43,23 +49,6 @@ from gatenorm.surgery.selection import plan_by_damage
 # What says which sublayers go, one of these; the targets can be met together.
 TARGETS = ("target_speedup", "max_cache_gb")
 WAYS = ("layers", "share", "drop", "file", *TARGETS)
-
-
-class Pruned(Written, frozen=True, kw_only=True, tag="gatenorm/written-pruned/1"):
-    """A model that was pruned, where it lies; its rows are the edits.
-
-    Attributes:
-        plan: what was carried out, with what was fitted.
-        source_bytes: of the weights that it was pruned from.
-        forecast: what the cost model predicts of it; ``None`` where the source is no whole model.
-    """
-
-    plan: Plan
-    source_bytes: int
-    forecast: Forecast | None = None
-
-    def rows(self) -> Iterator[Row]:
-        return self.plan.rows()
 
 
 def chosen_by(given: Mapping[str, object]) -> str:
@@ -84,7 +73,7 @@ def plan(
     file: str | os.PathLike[str] | None = None,
     target_speedup: str | None = None,
     max_cache_gb: float | None = None,
-    criterion: str = "gate-norm",
+    criterion: str = DEFAULT_CRITERION,
     protect: Sequence[int] = (),
     kind: str = ATTENTION,
     replace: str = REMOVE,
@@ -140,9 +129,8 @@ def plan(
     if drop is not None:
         return plan_by_hand(layout, drop, protect, kind, replace)
     if file is not None:
-        data = read_json(Path(file), "a plan")
-        data.pop("cross_check", None)  # the command line writes it beside the plan
-        return plan_from_file(layout, from_json(Plan, data, "a plan"), protect)
+        with fields_named({"plan": "file"}):
+            return plan_from_file(layout, read_plan(Path(file)), protect)
     target = Target(target_speedup, max_cache_gb, machine, context, batch)
     opened = model if isinstance(model, ScoringSession) else layout  # a session has loaded the model already
     run: dict[str, Any] = {"device": device, "dtype": dtype, "calibration": calibration, "progress": progress}
@@ -218,16 +206,18 @@ def prune(
         EvaluationError: an unknown machine.
     """
     layout = open_model(model)
-    destination, counted = Destination.of(layout, out), Architecture.of(layout)
+    check_destination(layout, out)  # before a fit, which may take a while
+    counted = Architecture.of(layout)
     predicted = _forecaster(layout, counted, machine, context, batch) if counted.runs else None
-    if isinstance(plan, Plan):
-        plan = fit(model, plan) if unfitted(plan) else FittedPlan(plan, {})
-    written = destination.write(plan.plan, progress, plan.weights)
+    fitted = FittedPlan(plan) if isinstance(plan, Plan) else plan
+    if {*unfitted(fitted.plan)} - {*fitted.weights}:
+        fitted = fit(model, fitted.plan)
+    written = write_as_source(layout, fitted.plan, out, progress, fitted.weights)
     return Pruned(
         **structs.asdict(written),
-        plan=plan.plan,
+        plan=fitted.plan,
         source_bytes=layout.nbytes,
-        forecast=predicted(plan.plan) if predicted else None,
+        forecast=predicted(fitted.plan) if predicted else None,
     )
 
 

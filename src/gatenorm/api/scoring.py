@@ -13,7 +13,7 @@ from gatenorm.calibration.samples import RANDOM, Calibration, with_source
 from gatenorm.criteria import scoring
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.criterion_spec import criterion_specs, score_all
-from gatenorm.criteria.registry import check_ranks, criterion as criterion_named
+from gatenorm.criteria.registry import DEFAULT, check_ranks, criterion as criterion_named
 from gatenorm.errors import CriterionError
 from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.progress import Progress
@@ -25,7 +25,7 @@ from gatenorm.surgery.planning import count_for_share
 
 def score(
     model: ModelLike,
-    criterion: str = "gate-norm",
+    criterion: str = DEFAULT,
     *,
     kind: str | None = None,
     family: str | None = None,

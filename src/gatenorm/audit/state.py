@@ -34,12 +34,10 @@ class Owner(Record, frozen=True, tag="gatenorm/audit-state/1"):
     began: float = 0.0
 
 
-class Origin(Value, frozen=True, omit_defaults=True):
-    """What a file or directory was made of: a model's ``content`` by some ``code``, or a whole ``job`` by its hash."""
+class Origin(Value, frozen=True):
+    """What a file or directory was made by: a whole ``job``, by its hash."""
 
-    content: str = ""
-    code: str = ""
-    job: str = ""
+    job: str
 
 
 class State:

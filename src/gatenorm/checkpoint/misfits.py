@@ -1,5 +1,6 @@
 """What people have in the place of a checkpoint, recognised for what it is."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def without_weights(directory: Path, names: Sequence[str]) -> CheckpointError:
         problem = f"{directory} holds only pickled weights, which can run code when loaded"
         hint = f"convert it to safetensors, or give {directory / pickled[0]} to have it read without running any"
         return CheckpointError("weights-pickled", problem, hint=hint)
+    if not os.path.lexists(directory / CONFIG):
+        return without_config(directory, whole=False)
     return CheckpointError(
         "weights-missing", f"{directory} has neither {SINGLE} nor {INDEX}", expected="safetensors weights"
     )

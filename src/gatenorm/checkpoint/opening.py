@@ -28,7 +28,7 @@ def open_store(model: str | os.PathLike[str], *, fetch: bool = True) -> TensorSt
         return _open(os.fspath(locate(str(model)))) if fetch else _where_it_lies(str(model))
     if not path.exists():
         expected = "a directory with config.json and *.safetensors, or a .gguf file"
-        raise CheckpointError("model-missing", f"{path} does not exist", expected=expected)
+        raise CheckpointError("model-missing", f"{os.fspath(model)} does not exist", expected=expected)
     return _open(os.fspath(path))
 
 

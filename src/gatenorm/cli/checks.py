@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +137,16 @@ def typed(context: typer.Context, fields: Iterable[str]) -> list[str]:
     """Those parameters that were given on the command line."""
     sources = {field: context.get_parameter_source(field) for field in fields}
     return [field for field, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+
+
+def retyped(context: typer.Context, *, leaving_out: Container[str]) -> list[str]:
+    """The options as they were given on the command line, to stand in another command."""
+    words = []
+    for option in context.command.params:
+        if option.name and option.name not in leaving_out and typed(context, [option.name]):
+            value = context.params[option.name]
+            words += [option.opts[0]] if isinstance(value, bool) else [option.opts[0], str(value)]
+    return words
 
 
 def leave_out(context: typer.Context, fields: Iterable[str], why: str) -> None:

@@ -1,6 +1,8 @@
-"""``gatenorm export``: write a pruned checkpoint in the form that an engine reads."""
+"""``gatenorm export``: write a model, pruned or dense, in the form that an engine reads."""
 
-from gatenorm.cli import console
+import typer
+
+from gatenorm.cli import checks, console
 from gatenorm.cli.options import common, export as exporting
 from gatenorm.errors import OutputError, named
 
@@ -10,6 +12,7 @@ EXAMPLE = "Example: gatenorm export ./llama-8 --to gguf -o llama-8.gguf"
 
 def command(
     *,
+    given: typer.Context,
     model: common.Model,
     to: exporting.To,
     out: exporting.Out,
@@ -24,6 +27,7 @@ def command(
     from gatenorm.exports.registry import known
 
     if list_:
+        checks.leave_out(given, ("to", "out", "dtype"), f"{named('list_')} writes nothing")
         forms = api.forms(model, family)
         console.deliver(json, forms, lambda: show_forms(forms, model))
         return

@@ -6,8 +6,10 @@ from dataclasses import replace
 from gatenorm.criteria.criterion import Criterion, ForwardCriterion, WeightCriterion
 from gatenorm.errors import CriterionError, named
 from gatenorm.extensions import Extension, extension, extensions, passing_over, working
-from gatenorm.records import KINDS, SINGULAR, SUBLAYERS
+from gatenorm.records import ANY, KINDS, SINGULAR, SUBLAYERS
 
+# What ranks where none is named.
+DEFAULT = "gate-norm"
 _WEIGHTS = "gatenorm.criteria.weights"
 _PACKAGES = (_WEIGHTS, "gatenorm.criteria.activations", "gatenorm.criteria.ablation")
 
@@ -80,6 +82,9 @@ def check_ranks(chosen: Criterion, kind: str) -> None:
     """Raise CriterionError for an unknown kind of sublayer, or one that the criterion does not rank; the message names
     those that do.
     """
+    if kind == ANY:
+        hint = "rank_sublayers ranks attention and MLP sublayers together"
+        raise CriterionError("kind-of-two", "is no kind of sublayer", field="kind", given=kind, hint=hint)
     if kind not in KINDS:
         raise CriterionError.unknown("kind", kind, KINDS)
     if kind not in chosen.kinds:

@@ -10,7 +10,7 @@ import numpy as np
 from gatenorm.checkpoint.dtypes import Float32
 from gatenorm.criteria.compute.backend import Backend, backend as backend_named
 from gatenorm.criteria.criterion import WeightCriterion
-from gatenorm.criteria.registry import check_ranks, criterion as criterion_named
+from gatenorm.criteria.registry import DEFAULT, check_ranks, criterion as criterion_named
 from gatenorm.errors import CriterionError, named
 from gatenorm.families import AttentionWeights, Layout, Projection, attention_weights
 from gatenorm.progress import Progress
@@ -22,7 +22,7 @@ _SMALLEST = 1e-17
 
 def score(
     layout: Layout,
-    criterion: str = "gate-norm",
+    criterion: str = DEFAULT,
     *,
     kind: str | None = None,
     seed: int = 0,

@@ -1,4 +1,4 @@
-"""What a pruned checkpoint can be written as, besides the transformers directory that pruning leaves.
+"""What a model, pruned or dense, can be written as, besides the transformers directory that pruning leaves.
 
 A form is a module of ``gatenorm.exports.forms`` with an :class:`Export` as ``EXPORT``; another package adds one with
 an entry point of the group ``gatenorm.exports``. The command line and ``export --list`` follow from it.

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
@@ -29,7 +29,7 @@ class FittedPlan:
     """A plan, and the tensors of its fitted operations. Edits whose fit did more damage than removal are removals."""
 
     plan: Plan
-    weights: Mapping[Edit, Weights]
+    weights: Mapping[Edit, Weights] = field(default_factory=dict)
 
 
 # Runs samples through the unedited model for an observer; progress is in units of its own.
@@ -43,7 +43,7 @@ def fit(
     judges: Mapping[str, CalibrationSamples] | None = None,
     progress: Progress | None = None,
     layer_by_layer: Pass | None = None,
-    kept: Kept | None = None,
+    measured: Kept | None = None,
 ) -> FittedPlan:
     """Fit the operations that ``plan`` adds to what the sublayers do in the unedited model.
 
@@ -59,24 +59,24 @@ def fit(
         progress: called with (work done, work in all), in units of a token's pass.
         layer_by_layer: the pass to make, for a model that does not fit into memory as a whole. Predictions are not
             compared then: an edit is kept where it explains some of the sublayer's updates on held-out tokens.
-        kept: what earlier fits of the same model measured; what this one measures is added.
+        measured: by earlier fits of the same model; what this one measures is added.
 
     Raises:
         CalibrationError: fewer tokens than a map has unknowns, or activations that are not finite.
         PlanError: an operation that cannot be fitted.
     """
     began = time.perf_counter()
-    kept = Kept() if kept is None else kept
+    measured = Kept() if measured is None else measured
     edits = Edits(structs.replace(edit, artifact=None) for edit in plan.added)
     fitted = Edits(edit for edit in edits if edit.operation != REMOVE)
     _check(model, fitted, sources)
     parts = {name: _split(samples) for name, samples in sources.items()}
     work = sum(samples.tokens for samples in sources.values())
     report = progress and (lambda done, _: progress(done, 2 * work))
-    problems = _problems(model, fitted, list(parts.values()), report, layer_by_layer, kept)
+    problems = _problems(model, fitted, list(parts.values()), report, layer_by_layer, measured)
     held_out = {name: held for name, (_, held) in parts.items()}
     others = {} if layer_by_layer else {n: samples for n, samples in (judges or {}).items() if n not in sources}
-    trial = Trial(model, edits, fitted, held_out, others, kept)
+    trial = Trial(model, edits, fitted, held_out, others, measured)
     if layer_by_layer is None:
         trial.run(problems)
     else:
@@ -173,10 +173,10 @@ def _problems(
     parts: Sequence[tuple[Samples, Samples]],
     progress: Progress | None,
     layer_by_layer: Pass | None = None,
-    kept: Kept | None = None,
+    measured: Kept | None = None,
 ) -> dict[Edit, Problem]:
-    """The least squares of every edit: moments of what is fitted on and of what is held out, summed where not kept."""
-    known = Kept().moments if kept is None else kept.moments
+    """The least squares of every edit: moments of what is fitted on and of what is held out, summed where missing."""
+    known = Kept().moments if measured is None else measured.moments
     total, done = sum(part.tokens for pair in parts for part in pair), 0
     for part in (part for pair in parts for part in pair):
         missing = Edits(edit for edit in fitted if (part.sequences, read_from(edit)) not in known)

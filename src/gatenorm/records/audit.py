@@ -301,5 +301,5 @@ class Audit(Record, frozen=True, kw_only=True, tag="gatenorm/audit/1"):
         gates = dict.fromkeys(gate.gate for variant in self.variants for gate in variant.gates)
         for variant in self.variants:
             figures = {gate.gate: gate.value for gate in variant.gates}
-            about = {"variant": variant.name, "role": variant.role, "edits": str(variant.plan.edits)}
+            about = {"variant": variant.name, "role": variant.role, "edits": str(variant.plan.added)}
             yield {**about, "outcome": variant.outcome, **{name: figures.get(name) for name in gates}}

@@ -94,3 +94,8 @@ def duration(seconds: float) -> str:
 def bytes_for_people(count: float) -> str:
     """``1.4 GB`` and the like, in powers of ten."""
     return decimal(int(count))
+
+
+def quantity(number: int, noun: str) -> str:
+    """``1 layer``, ``2 layers`` and the like."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,8 +1,12 @@
-"""What is to be changed, and why: ``plan.json`` and the ``gatenorm.json`` of every pruned directory."""
+"""What is to be changed, and why: ``plan.json`` and the ``gatenorm.json`` of every pruned directory.
+
+A pruned model is read by the plan in its ``config.json``; ``gatenorm.json`` is a copy, for people and to prune by.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from msgspec import structs
 
@@ -10,7 +14,7 @@ from gatenorm.records.edit import ATTENTION, REMOVE, Choice, Edits, Layer
 from gatenorm.records.fit import FitRecord
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.scores import Scores
-from gatenorm.records.serialization import Record
+from gatenorm.records.serialization import Record, from_json, read_json
 from gatenorm.records.table import Row
 
 
@@ -53,3 +57,14 @@ class Plan(Record, frozen=True, tag="gatenorm/plan/1"):
     def replaces(self) -> bool:
         """Whether this plan puts anything in the place of what it takes out."""
         return any(edit.operation != REMOVE for edit in self.added)
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a JSON file, without the cross-check that ``gatenorm prune`` may have written beside it.
+
+    Raises:
+        RecordError: as :func:`gatenorm.records.read_record`.
+    """
+    data = read_json(path, "a plan")
+    data.pop("cross_check", None)
+    return from_json(Plan, data, "a plan", path=path)

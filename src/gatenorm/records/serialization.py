@@ -36,13 +36,14 @@ def to_json(record: object) -> Any:
     return _lists(msgspec.to_builtins(record, enc_hook=_encode))
 
 
-def from_json(kind: type[T], data: object, what: str, hint: str | None = None) -> T:
+def from_json(kind: type[T], data: object, what: str, hint: str | None = None, path: Path | None = None) -> T:
     """The record in plain data.
 
     Args:
         kind: its type, such as ``Plan``.
         what: for errors: ``a plan``.
         hint: for errors: what may have happened to it; by default, that it was edited.
+        path: for errors: the file that it was read from.
 
     Raises:
         RecordError: another schema, or a field that is missing, unknown, or of another type; ``field`` is its path.
@@ -51,8 +52,10 @@ def from_json(kind: type[T], data: object, what: str, hint: str | None = None) -
     if schema is not None:
         given = data.get("schema") if isinstance(data, Mapping) else None
         if given != schema:
-            problem = f"this is not {what} that this release can read: it has schema {given!r:.60}"
-            raise RecordError("schema-unknown", problem, expected=repr(schema), hint="make it anew with this release")
+            subject = "this" if path is None else path
+            known, hint = (" that this release can read", "make it anew with this release") if given else ("", "")
+            problem = f"{subject} is not {what}{known}: it has schema {given!r:.60}"
+            raise RecordError("schema-unknown", problem, expected=repr(schema), hint=hint)
     try:
         return msgspec.convert(data, kind, strict=True, dec_hook=_decode)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -65,7 +68,7 @@ def read_record(kind: type[T], path: Path, what: str) -> T:
     Raises:
         RecordError: no such file, no JSON, or as :func:`from_json`.
     """
-    return from_json(kind, read_json(path, what), what)
+    return from_json(kind, read_json(path, what), what, path=path)
 
 
 def read_json(path: Path, what: str, most: int = SMALL) -> dict[str, Any]:

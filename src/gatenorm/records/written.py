@@ -1,4 +1,4 @@
-"""A model that was written: where it lies, and what is to be known of it."""
+"""A model that was written: where it lies, and what is to be known of it; of a pruned one see ``api/pruned.py``."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Surgery on disk: byte ranges are copied, memory stays flat however large the model is.
 
-No tensor is decoded but the few that something is folded into.
+No tensor is decoded but the few that something is folded into; those that were fitted are added.
 """
 
 import shutil
@@ -28,9 +28,10 @@ PLAN_FILE = "gatenorm.json"
 RECOVERY_FILE = "recovery.json"
 # What others found out about the source's very weights, which is not true of these.
 _OF_THE_SOURCE = {"SHA256SUMS", "sha256sums.txt", "measured.json", "all_results.json", "eval_results.json"}
+# What is written anew, or is no longer true.
+_WRITTEN = {"config.json", "README.md", PLAN_FILE, RECOVERY_FILE, MODELLING_FILE.name}
 # Names of further files that are said to be left out.
 _SHOWN = 8
-_WRITTEN = {"config.json", "README.md", PLAN_FILE, RECOVERY_FILE, MODELLING_FILE.name}
 
 
 def write_pruned(

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatenorm.errors import PlanError
-from gatenorm.extensions import Extension, extension, extensions
+from gatenorm.extensions import Extension, extensions
 from gatenorm.families import Layout, mlp_modules
 from gatenorm.families.schema import Family
 from gatenorm.records import ATTENTION, KINDS, MLP, SINGULAR, SUBLAYERS, Edit, Edits, OperationRecord, Sublayer
@@ -128,13 +128,16 @@ def operation_named(name: str) -> Operation:
         PlanError: there is none, or it has no rank.
     """
     base, colon, rank = name.partition(":")
-    found: Operation = extension(base, operations(), PlanError, "operation")
+    known = operations()
+    if base not in known:
+        raise PlanError.unknown("replace", base, known, "operation-unknown")
+    found: Operation = known[base].load()
     if not colon:
         return found
     if found.at_rank is None:
-        raise PlanError("rank-unused", f"has no rank, so that it is {base} alone", field="operation", given=name)
+        raise PlanError("rank-unused", f"has no rank, so that it is {base} alone", field="replace", given=name)
     if not (rank.isascii() and rank.isdecimal() and 0 < int(rank) < 1 << 31):
-        raise PlanError("rank-wrong", "has no rank", field="operation", given=name, expected=f"such as {base}:64")
+        raise PlanError("rank-wrong", "has no rank", field="replace", given=name, expected=f"such as {base}:64")
     return found.at_rank(int(rank))
 
 
@@ -213,7 +216,7 @@ def check_operation(operation: str, kind: str) -> None:
             raise PlanError(
                 "operation-not-for-sublayer",
                 f"cannot take the place of an {SINGULAR[sublayer]}",
-                field="operation",
+                field="replace",
                 given=operation,
                 expected=" or ".join(can),
             )
@@ -264,6 +267,6 @@ def update_source(operation: str) -> str:
     if used:
         problem = f"uses {', '.join(used)}, which a pruned directory lacks"
         hint = "import inside the function"
-        raise PlanError("operation-not-self-contained", problem, field="operation", given=operation, hint=hint)
+        raise PlanError("operation-not-self-contained", problem, field="replace", given=operation, hint=hint)
     source = textwrap.dedent(inspect.getsource(update))
     return source.replace(f"def {update.__name__}(", f"def {function_name(operation)}(", 1)

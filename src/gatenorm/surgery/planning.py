@@ -86,10 +86,9 @@ def plan_from_file(layout: Layout, plan: Plan, protect: Sequence[int] = ()) -> P
     Raises:
         PlanError: it was made for another checkpoint, or cannot be carried out on this one.
     """
-    check_plan(layout, plan)
+    check_plan(layout, plan, protect)
     # Tensors are fitted anew: a plan names those of its operations, and does not hold them.
     new = Edits(structs.replace(edit, artifact=None) for edit in plan.edits - layout.edits)
-    _check_new(layout, new, protect)
     made = compose(layout, new, plan.kind, plan.criterion, plan.scores, {*plan.protect, *protect})
     return structs.replace(made, mlp_scores=plan.mlp_scores)
 
@@ -183,9 +182,9 @@ def check_key_sources(sources: Mapping[int, int], after: Edits) -> None:
             raise PlanError("attention-shared", problem, field="drop", given=source, expected="another layer")
 
 
-def check_plan(layout: Layout, plan: Plan) -> None:
+def check_plan(layout: Layout, plan: Plan, protect: Iterable[int] = ()) -> None:
     """Raise PlanError for a plan that cannot be carried out on this checkpoint: it was made for another one, omits
-    earlier edits, or asks for what is not there.
+    earlier edits, or asks for what is not there or is to be kept.
     """
     if not plan.model.same_weights(layout.identity()):
         raise PlanError(
@@ -200,7 +199,7 @@ def check_plan(layout: Layout, plan: Plan) -> None:
         if omitted.layers_of(sublayer):
             problem = f"omits {name} layers that are already removed: {spans(omitted.layers_of(sublayer))}"
             raise PlanError("plan-omits-edits", problem, field="plan")
-    _check_new(layout, plan.edits - layout.edits, plan.protect)
+    _check_new(layout, plan.edits - layout.edits, {*plan.protect, *protect})
 
 
 def _check_new(layout: Layout, new: Edits, protect: Collection[int]) -> None:

@@ -32,6 +32,7 @@ from gatenorm.records.evidence import (
     UnevenTasks,
     of_type,
 )
+from gatenorm.records.numbers import quantity
 from gatenorm.records.provenance import Machine, Provenance
 from gatenorm.report.page import write_report
 from gatenorm.results.hashes import code_sha256
@@ -117,7 +118,7 @@ def _warnings(work: Workflow, variants: Sequence[AuditedVariant], checks: Sequen
     for variant in (*work.candidates, *work.comparisons):
         pruned = _perplexity(variant.records)
         if pruned is not None and whole is not None and variant.state == PRUNED and not variant.plan.replaces:
-            curves.setdefault(variant.ranking, {0: whole})[len(variant.drop)] = pruned
+            curves.setdefault(variant.ranking, {0: whole})[len(variant.edited_attention)] = pruned
     candidates = {variant.ranking for variant in work.candidates}
     for name, curve in curves.items():
         if name in candidates:  # that a random choice fails warns of nothing
@@ -135,8 +136,8 @@ def _disagreement(work: Workflow) -> list[Diagnostic]:
     evidence = replace(few[0], checks=tuple(check for one in few for check in one.checks))
     shared = " and ".join(f"{len(check.shared)} with {check.check}" for check in evidence.checks)
     message = (
-        f"of the {evidence.count} layers that {evidence.criterion} would remove it shares {shared}, fewer than half: "
-        "it may be unreliable here"
+        f"of {quantity(evidence.count, 'layer')} that {evidence.criterion} would remove it shares {shared}, "
+        "fewer than half: it may be unreliable here"
     )
     return [*others, Diagnostic(message=message, evidence=evidence)]
 

@@ -116,7 +116,7 @@ def of_step(work: Workflow, step: StepName, model: str) -> str:
 
 
 def _pruning(work: Workflow, variant: Variant, model: str) -> str:
-    head = ("gatenorm", "prune", model, "--drop", _listed(variant.drop), "-o", "VARIANT")
+    head = ("gatenorm", "prune", model, "--drop", _listed(variant.edited_attention), "-o", "VARIANT")
     if variant.operation == REMOVE:
         return _joined(*head)
     fitted = ("--replace", variant.operation, "--fit", ",".join(work.config.budgets.fit))
@@ -124,10 +124,14 @@ def _pruning(work: Workflow, variant: Variant, model: str) -> str:
 
 
 def _comparison(work: Workflow, model: str) -> str:
-    settings = work.config.rankings
-    names = [f"{w.criterion}@{w.source}" if w.source else w.criterion for w in work.plan.rankings if not w.baseline]
-    protocol = ("--samples", settings.samples, "--length", settings.length, "--seed", work.config.run.seed)
-    return _joined("gatenorm", "compare", model, "--criteria", ",".join(names), *protocol, *_hardware(work))
+    settings, ranked = work.config.rankings, [one for one in work.plan.rankings if not one.baseline]
+    names = ",".join(f"{one.criterion}@{one.source}" if one.source else one.criterion for one in ranked)
+    several = len(ranked) > 1
+    head = ("gatenorm", *(("compare", model, "--criteria") if several else ("score", model, "--criterion")), names)
+    seed = ("--seed", work.config.run.seed)
+    if not several and not ranked[0].source:  # it reads weights alone
+        return _joined(*head, *seed)
+    return _joined(*head, "--samples", settings.samples, "--length", settings.length, *seed, *_hardware(work))
 
 
 def _evaluation(work: Workflow, planned: PlannedEvaluation, variant: Variant, model: str) -> str:

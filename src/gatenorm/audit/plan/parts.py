@@ -19,6 +19,7 @@ from gatenorm.criteria.registry import forward_criteria
 from gatenorm.models.architecture import Work
 from gatenorm.records import REMOVE
 from gatenorm.records.audit import Setting, StepName
+from gatenorm.records.numbers import quantity
 from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery.cost import training_passes
 from gatenorm.speed.measure.bench import DEFAULT_LENGTHS
@@ -91,7 +92,9 @@ def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
     counts = ", ".join(str(budget.count) for budget in plan.budgets)
     fits = sum(operation != REMOVE for budget in plan.budgets for operation in budget.operations)
     tested = len(plan.requested)
-    what = f"write {made} candidates, or more if another ranking is better supported: {counts} attention sublayers"
+    sublayers = "attention sublayer" + ("" if counts == "1" else "s")
+    made_of = quantity(made, "candidate")
+    what = f"write {made_of}, or more if another ranking is better supported: {counts} {sublayers}"
     copies = Alike(BUILD, made - tested * fits, plan.layout.nbytes / _WRITES, more - plan.further_rankings * fits)
     fitted = Alike(FIT, tested * fits, seconds(_fitting(plan)) + copies.seconds, plan.further_rankings * fits)
     yield Part(StepName.BUILD, what, (copies, fitted), _FITTING if fits else None)

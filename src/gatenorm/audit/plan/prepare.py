@@ -41,7 +41,7 @@ _KEYS = {
     "criterion": "rankings.criteria",
     "share": "budgets.shares",
     "fit": "budgets.fit",
-    **dict.fromkeys(("replace", "operation", "rank"), "budgets.replace"),
+    **dict.fromkeys(("replace", "rank"), "budgets.replace"),
     "engine": "speed.engines",
     "objective": "recovery.objective",
 }

@@ -28,8 +28,8 @@ class Variant:
     rejected: str = ""
 
     @property
-    def drop(self) -> tuple[int, ...]:
-        """What this variant lacks and the audited model has."""
+    def edited_attention(self) -> tuple[int, ...]:
+        """The layers whose attention this variant edits."""
         return self.edits.attention
 
     @property
@@ -38,7 +38,7 @@ class Variant:
         return self.plan.added
 
     def share(self, layout: Layout) -> float:
-        return len(self.drop) / len(layout.removable(ATTENTION))
+        return len(self.edited_attention) / len(layout.removable(ATTENTION))
 
 
 def planned_variant(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,41 +14,34 @@ from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Build, FitOperations, Recover
 from gatenorm.audit.run.variant import Variant
 from gatenorm.audit.state import Origin
-from gatenorm.errors import GatenormError, OutputError
+from gatenorm.errors import OutputError
 from gatenorm.models.named import training_source
 from gatenorm.records import Evidence, Plan, read_record
 from gatenorm.records.audit import RECOVERED, NotExamined, StepName
 from gatenorm.records.evidence import Speed, of_type
-from gatenorm.results.hashes import code_sha256
 from gatenorm.surgery.disk import PLAN_FILE
 
 
 def build(cache: JobCache, candidates: Sequence[Variant]) -> None:
     """Write the directory of every candidate that only removes, where it is not there yet.
 
-    One that another plan left behind is replaced.
+    One is replaced that another plan left behind, other scores, or a model of another tokenizer or template.
 
     Raises:
         OutputError: it cannot be written.
     """
-    state, origin = cache.state, Origin(content=cache.content, code=code_sha256())
-    jobs, missing = [], []
+    state, jobs = cache.state, []
     for variant in candidates:
         path = state.variant(variant.name)
         variant.directory = str(path.relative_to(state.directory))
-        if _holds(path, variant.plan) and state.origin(variant.name) == origin:
-            continue
-        if path.exists():
-            shutil.rmtree(path)
-        missing.append(variant.name)
-        jobs.append(cache.job(Build, f"writing {variant.name}", BUILD, out=str(path), plan=variant.plan))
+        job = cache.job(Build, f"writing {variant.name}", BUILD, out=str(path), plan=variant.plan)
+        state.keep_only(path.name, Origin(job=job.digest), path)
+        if not path.exists():
+            jobs.append(job)
     for result in cache.run(jobs):
         if result.error:
             hint = "make room and repeat the command, which resumes the audit"
             raise OutputError("no-space", result.error, hint=hint)
-    # A variant whose tokenizer or template was changed since is not the model's any more, though its weights are.
-    for name in missing:
-        state.set_origin(name, origin)
 
 
 def fit(cache: JobCache, candidates: Sequence[Variant]) -> list[NotExamined]:
@@ -153,14 +145,3 @@ def _recovered(pruned: Variant, directory: str) -> Variant:
         directory=directory,
         records=timings,
     )
-
-
-def _holds(path: Path, plan: Plan) -> bool:
-    """Whether the directory is what this plan writes."""
-    if not (path / "config.json").is_file():
-        return False
-    try:
-        written = read_record(Plan, path / PLAN_FILE, "a plan")
-    except GatenormError:
-        return False
-    return written.edits == plan.edits and written.criterion == plan.criterion and written.model == plan.model

@@ -9,6 +9,7 @@ from gatenorm.cli.checks import no_empty_separator
 from gatenorm.cli.declaration import panel
 from gatenorm.cli.options import common
 from gatenorm.cli.readers import Layers, Names
+from gatenorm.criteria.registry import DEFAULT
 from gatenorm.records.numbers import Count, Window
 
 ranking, tokens, self_text = panel("Ranking"), panel("Calibration"), panel("Self text")
@@ -30,7 +31,7 @@ def _several() -> str:
     return f"Criteria to rank by. {criteria()}, on --calibration or as NAME@self, NAME@random, NAME@FILE"
 
 
-Criterion = Annotated[str, ranking("--criterion NAME", _one, "gate-norm")]
+Criterion = Annotated[str, ranking("--criterion NAME", _one, DEFAULT)]
 Criteria = Annotated[Names, ranking("--criteria A,B,...", _several, key="rankings.criteria", fields="criterion")]
 _KINDS = "Sublayers to rank: attention, mlp, block for both of a layer, or any: attention and mlp in one ranking"
 Kind = Annotated[str | None, ranking("--kind KIND", _KINDS, shown="what the criterion is made for")]
@@ -95,3 +96,7 @@ class Scoring(Tokens):
 
     layer_by_layer: Annotated[bool, tokens("--layer-by-layer", _BLOCKS, False)]
     activations: Annotated[Path | None, tokens("--activations DIR", _SPOOL)]
+
+
+# What only a run of the model uses.
+RUN_OPTIONS = tuple(name for name in Scoring.__annotations__ if name not in ("calibration", "family", "seed", "device"))

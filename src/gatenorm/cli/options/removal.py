@@ -6,7 +6,7 @@ from typing import Annotated, TypedDict
 from gatenorm.cli import readers
 from gatenorm.cli.declaration import panel
 from gatenorm.cli.options import common
-from gatenorm.cli.options.ranking import Criterion, Protect, Scoring, ranking
+from gatenorm.cli.options.ranking import Criterion, CrossCheck, Protect, Scoring, ranking
 from gatenorm.records.numbers import Count
 
 removal, cost_model = panel("What to remove (one of these)"), panel("Cost model")
@@ -16,7 +16,7 @@ Layers = Annotated[int | None, removal("--layers", "Number of weakest sublayers 
 Share = Annotated[readers.Share | None, removal("--share 0.2|20%", "Share of the sublayers, at least one")]
 _DROP = "Exactly these layers, numbered from 0 in the original model"
 Drop = Annotated[readers.Layers | None, removal("--drop 20,21", _DROP)]
-PlanFile = Annotated[Path | None, removal("--plan FILE", "What this plan.json lists", fields="plan")]
+PlanFile = Annotated[Path | None, removal("--plan FILE", "What this plan.json lists")]
 _TARGET = "Just enough layers for this predicted speed-up of prefill and decode (prefill=1.2, decode=1.2: of one)"
 TargetSpeedup = Annotated[str | None, removal("--target-speedup 1.2", _TARGET, key="budgets.target_speedup")]
 _CACHE = "Just enough layers to fit the KV cache in this many GB"
@@ -37,7 +37,7 @@ _REPLACE = (
     "Operation: remove (nothing), fold (into the MLP in front), constant (the mean of what it added), linear (a fitted "
     "map), linear:64 (of rank 64)"
 )
-Replace = Annotated[str, replacement("--replace OPERATION", _REPLACE, "remove", fields="operation")]
+Replace = Annotated[str, replacement("--replace OPERATION", _REPLACE, "remove")]
 _FIT = "Tokens to fit operations on, joined by commas: generic (packaged public-domain text), self, random, a text file"
 FitSources = Annotated[readers.Names, replacement("--fit SOURCES", _FIT, ("generic",), fields="fit", key="budgets.fit")]
 _JUDGE = "Further tokens on which a fit must do less damage than removal, or none: 8 windows of 128 from each"
@@ -54,14 +54,24 @@ class Choice(TypedDict):
     file: PlanFile
     target_speedup: TargetSpeedup
     max_cache_gb: MaxCacheGb
-    kind: Kind
-    replace: Replace
     criterion: Criterion
+    kind: Kind
     protect: Protect
+    replace: Replace
     machine: Machine
     context: Context
     batch: Batch
 
 
-class Pruning(Choice, Scoring):
+class Fitting(TypedDict):
+    """How what takes the place of sublayers is fitted."""
+
+    fit: FitSources
+    fit_samples: FitSamples
+    judge: Judges
+
+
+class Pruning(Choice, Fitting, Scoring):
     """These, and how sublayers are scored."""
+
+    cross_check: CrossCheck

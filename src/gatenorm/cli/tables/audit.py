@@ -62,12 +62,12 @@ def show(audit: Audit, directory: Path, named: Callable[[str], str]) -> None:
 
 def _picture(audit: Audit, variant: AuditedVariant) -> str:
     """A sign for each layer, the first one on the left: ``-`` where its attention is gone or replaced, ``.`` where it
-    has none that could be.
+    has none that could be, or had lost it before.
     """
-    gone, ranked = {*variant.plan.edits.attention}, {*audit.scores[0].ranking}
+    gone, ranked = {*variant.plan.added.attention}, {*audit.scores[0].ranking}
     signs = "".join("-" if i in gone else "#" if i in ranked else "." for i in range(audit.model.layers))
     other = ", . without attention that could be" if "." in signs else ""
-    return f"{signs} (# kept, - {participles(variant.plan.edits)}{other}, the first layer on the left)"
+    return f"{signs} (# kept, - {participles(variant.plan.added)}{other}, the first layer on the left)"
 
 
 def _table(audit: Audit, columns: Callable[[Sequence[GateResult]], dict[str, GateResult]]) -> Table:

@@ -6,6 +6,7 @@ from gatenorm.api.inspecting import Inspection, Positions, Prediction, SublayerC
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.records import REMOVE, SUBLAYERS, Edits, spans
+from gatenorm.records.numbers import quantity
 
 
 def show(inspection: Inspection) -> None:
@@ -48,7 +49,7 @@ def _rows(model: Inspection) -> Iterator[tuple[str, str]]:
     yield "goes with the attention", ", ".join(model.goes_with_the_attention)
     yield "goes with the mlp", ", ".join(model.goes_with_the_mlp)
     yield "stored as", ", ".join(model.stored_as)
-    yield "size", f"{console.bytes_for_people(model.bytes)} in {len(model.files)} file(s)"
+    yield "size", f"{console.bytes_for_people(model.bytes)} in {quantity(len(model.files), 'file')}"
     yield "attention share of bytes", f"{model.attention_bytes / model.bytes:.1%}"
     yield "can be pruned", "yes" if model.can_be_pruned else f"no: {model.why_not_pruned}"
     for form in model.exports:

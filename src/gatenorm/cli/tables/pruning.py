@@ -11,6 +11,7 @@ from gatenorm.families import Layout
 from gatenorm.models.named import language_of
 from gatenorm.records import ATTENTION, Plan, spans
 from gatenorm.records.fit import FitRecord
+from gatenorm.records.numbers import quantity
 from gatenorm.records.rankings import CrossCheck
 from gatenorm.speed.predict.cost_model import Forecast
 from gatenorm.surgery.operation import participles
@@ -21,23 +22,27 @@ def show(
     plan: Plan,
     pruned: Pruned | None,
     predicted: Forecast | None,
-    machine: str,
+    machine: str | None,
     checked: CrossCheck | None,
     model: str,
 ) -> None:
-    """What is gone, what that saves, and where other criteria disagree; without ``pruned`` nothing was written."""
+    """What is gone, what that saves, and where other criteria disagree.
+
+    Args:
+        pruned: ``None`` where nothing was written.
+        predicted: ``None`` where the files hold no whole model.
+        machine: the one that the removal was chosen for, if it was chosen by the cost model: its times are shown.
+    """
     console.say(("" if pruned else "dry run: ") + _removed(layout, plan))
     if plan.fit is not None:
         for line in fit_lines(plan.fit):
             console.say(line)
-    cache = f"its key/value cache is {len(plan.added.attention) / len(layout.attention_layers):.1%} smaller"
-    cache = cache if plan.added.attention else "its key/value cache is as large as before"
     size = "nothing was written"
     if pruned:
         less = 1 - pruned.bytes / pruned.source_bytes
         size = f"{pruned.out}: {console.bytes_for_people(pruned.bytes)}, {less:.1%} less than the source"
-    console.say(f"{size}; {cache}")
-    if predicted is not None:
+    console.say(f"{size}; its key/value cache {_cache(plan, predicted)}")
+    if predicted is not None and machine is not None:
         console.say(
             f"predicted by the cost model on {machine}, {predicted.context:,} tokens, batch {predicted.batch}: prefill "
             f"{predicted.prefill:.2f}x, decode {predicted.decode:.2f}x, "
@@ -54,6 +59,15 @@ def show(
             command = shlex.join(("gatenorm", "verify", pruned.out, "--against", model))
             console.say_whole(f"Does llama.cpp compute the same? {command}")
             console.say_whole(f"Serve it: {shlex.join(('llama-server', '-m', pruned.out))}")
+
+
+def _cache(plan: Plan, predicted: Forecast | None) -> str:
+    """What becomes of the key/value cache."""
+    if not plan.added.attention:
+        return "is as large as before"
+    if predicted is None:  # no whole model, of whose layers the shapes are known
+        return f"is that of {quantity(len(plan.added.attention), 'layer')} fewer"
+    return f"is {predicted.cache:.1%} smaller at {predicted.context:,} tokens"
 
 
 def fit_lines(fit: FitRecord) -> Iterator[str]:

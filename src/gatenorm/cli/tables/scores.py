@@ -14,23 +14,28 @@ from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.criteria.registry import criterion
 from gatenorm.families import Layout
-from gatenorm.records import ATTENTION, NAMES, SINGULAR, Edit, Scores, spans
+from gatenorm.records import ANY, ATTENTION, NAMES, SINGULAR, Edit, Scores, spans
+from gatenorm.records.numbers import quantity
 from gatenorm.records.rankings import CrossCheck, SublayerRanking
 from gatenorm.surgery.operation import treatments
 from gatenorm.surgery.planning import count_for_share
 
 _BAR = 40
-# The criterion that `prune` ranks by where none is named.
-_DEFAULT = "gate-norm"
 
 
 def show(
-    scores: Scores, layout: Layout, cluster: Cluster, checked: CrossCheck | None, plot: Path | None, model: str
+    scores: Scores,
+    layout: Layout,
+    cluster: Cluster,
+    checked: CrossCheck | None,
+    plot: Path | None,
+    model: str,
+    options: list[str],
 ) -> None:
     """The scores of every layer, whether the weak ones are late, where other criteria disagree, and what to do next.
 
     Args:
-        model: as it was named, for the command that comes next.
+        model: as it was named, for the command that comes next; ``options`` say there how it was ranked.
     """
     console.print_table(_scores_table(scores, set(cluster.members), layout))
     console.say(
@@ -52,24 +57,23 @@ def show(
             "A weight-only score is a heuristic: check the pruned model on text of your own before you trust it"
             + ("." if checked else ", or begin with --cross-check.")
         )
-        console.say_whole(_pruning(scores, model))
+    _say_next(model, len(scores.layers), options, scores.kind)
     if plot:
         console.say(f"plot: {plot}")
 
 
-def _pruning(scores: Scores, model: str) -> str:
+def _say_next(model: str, sublayers: int, options: list[str], kind: str) -> None:
     """The command that removes the weakest fifth."""
-    count, path = count_for_share(PRACTICAL, len(scores.layers)), Path(model)
+    count, path = count_for_share(PRACTICAL, sublayers), Path(model)
     ending = path.suffix if path.suffix == ".gguf" else ""
-    how = ["--criterion", scores.criterion] if scores.criterion != _DEFAULT else []
-    how += ["--kind", scores.kind] if scores.kind != ATTENTION else []
+    of_kind = ["--kind", kind] if kind != ATTENTION else []
     out = f"{path.name.removesuffix(ending)}-{count}{ending}"
-    command = shlex.join(["gatenorm", "prune", model, "--layers", str(count), *how, "-o", out])
-    return f"What removes the {f'{count} weakest' if count > 1 else 'weakest'}: {command}"
+    command = shlex.join(["gatenorm", "prune", model, "--layers", str(count), *options, *of_kind, "-o", out])
+    console.say_whole(f"What removes the {f'{count} weakest' if count > 1 else 'weakest'}: {command}")
 
 
-def show_both(ranking: SublayerRanking) -> None:
-    """Attention and MLP sublayers in one table, by damage for the time that they save."""
+def show_both(ranking: SublayerRanking, model: str, options: list[str]) -> None:
+    """Attention and MLP sublayers in one table, by damage for the time that they save; see :func:`show`."""
     scores = ranking.scores
     rows = table(
         f"{scores.model.name}: {label(scores)} of both kinds, for what is saved on {ranking.machine}, "
@@ -87,11 +91,12 @@ def show_both(ranking: SublayerRanking) -> None:
     console.say(
         "prefill, decode, cache: the shares that are saved; then damage for 1% of the time of both, and of the cache"
     )
+    _say_next(model, len(ranking.sublayers), options, ANY)
 
 
 def show_cross_check(checked: CrossCheck) -> None:
     """Where the criteria disagree, in a few lines."""
-    console.say(f"cross-check of the {checked.count} layers that {label(checked.scores)} would remove first:")
+    console.say(f"cross-check of {quantity(checked.count, 'layer')} that {label(checked.scores)} would remove first:")
     for agreement, dispute in zip(checked.agreements, checked.disputes, strict=True):
         shared = checked.count - len(dispute.only_scores)
         correlation = "-" if agreement.spearman is None else f"{agreement.spearman:+.2f}"

@@ -30,7 +30,7 @@ def at_rank(rank: int) -> Operation:
             raise PlanError(
                 "rank-out-of-range",
                 "has too high a rank",
-                field="operation",
+                field="replace",
                 given=f"linear:{rank}",
                 expected=f"1 to {width - 1}",
                 hint="plain linear has full rank",
