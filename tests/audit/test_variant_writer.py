@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gatenorm.audit.plan.budgets import Budget
-from gatenorm.audit.run.variant import planned_variant
 from msgspec import structs
 
 import gatenorm
+from gatenorm.audit.plan.budgets import Budget
 from gatenorm.audit.plan.config import Config
 from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.audit.run.executors import LocalExecutor
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.progress import Reporter
+from gatenorm.audit.run.variant import planned_variant
 from gatenorm.audit.run.variant_writer import build
 from gatenorm.audit.state import State
 from gatenorm.records import Scores
