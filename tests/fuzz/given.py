@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from gatenorm.checkpoint import open_store
-from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.text import read_text
 from gatenorm.evaluation.tasks import domain, refusal, zeroshot
 from gatenorm.study.recipe import recipe, recipes
@@ -64,16 +63,11 @@ class Given:
         return written
 
     def read_zeroshot(self, content: bytes) -> None:
-        """As each of the tasks; refused where none takes it."""
-        path, refused = self.folder / "task.jsonl", []
+        """As the first of the tasks whose fields it names, or the first of all."""
+        path, tasks = self.folder / "task.jsonl", zeroshot.tasks()
         path.write_bytes(content)
-        for name in zeroshot.tasks():
-            try:
-                zeroshot._from_file(name, path, None)
-            except EvaluationError as error:
-                refused.append(error)
-        if len(refused) == len(zeroshot.tasks()):
-            raise refused[len(content) % len(refused)]
+        fits = (name for name in tasks if all(f'"{field}"'.encode() in content for field in tasks[name]["fields"]))
+        zeroshot._from_file(next(fits, next(iter(tasks))), path, None)
 
     def read_pickled(self, content: bytes) -> None:
         """A whole file, or the pickle in one: an archive keeps a sum of it, by which any change would be refused."""
