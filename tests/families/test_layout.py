@@ -284,6 +284,18 @@ def removed(*layers: Any) -> list[dict[str, Any]]:
     return [{"layer": layer, "sublayer": "attention", "operation": "remove"} for layer in layers]
 
 
+BLOCK = {
+    "path": "model.layers",
+    "attention": ["input_layernorm", "self_attn"],
+    "before": [],
+    "branch": ["post_attention_layernorm", "mlp"],
+    "after": [],
+    "dropout": None,
+    "returns": "tensor",
+    "mlp": ["mlp"],
+    "norm": None,
+    "parallel": False,
+}
 PLAN = to_json(Plan(ModelIdentity("m", "llama", 4, "", {}), Edits.of("attention", (1, 3))))
 
 
@@ -293,7 +305,7 @@ def pruned(model: Path, **changes: Any) -> TensorStore:
         "base_model_type": "llama",
         "layers": 4,
         "edits": removed(1, 3),
-        "block": {},
+        "block": BLOCK,
     }
     entry |= {"plan": PLAN, **changes}
     entry = {k: v for k, v in entry.items() if v is not ...}

@@ -294,11 +294,11 @@ def test_bad_input_is_one_line(tiny_models: TinyModels):
     assert str(error.value).startswith("fit nofile.txt")
     with refused("length-too-long", "length"):
         fit("linear", Calibration("random", 20, 1000))
-    with refused("rank-out-of-range", "operation"):
+    with refused("rank-out-of-range", "replace"):
         fit("linear:64", Calibration("random", 20, 16))
-    with refused("rank-wrong", "operation"):
+    with refused("rank-wrong", "replace"):
         fit("linear:0", Calibration("random", 20, 16))
-    with refused("rank-unused", "operation"):
+    with refused("rank-unused", "replace"):
         fit("constant:3", Calibration("random", 20, 16))
     with refused("operation-unknown", "replace"):
         fit("linaer", Calibration("random", 20, 16))

@@ -15,8 +15,8 @@ from msgspec import structs
 
 import gatenorm
 from gatenorm.calibration.passes import observe
+from gatenorm.calibration.samples import Calibration, Samples
 from gatenorm.calibration.shared_prefix import SharedPrefix, divergence
-from gatenorm.calibration.sources import Calibration, Samples
 from gatenorm.errors import PlanError
 from gatenorm.families import Layout, family
 from gatenorm.fitting.moments import MomentObserver
@@ -80,7 +80,7 @@ def test_the_families_that_cannot_fold_are_refused_in_one_line(tiny_models: Tiny
         gatenorm.plan(sequential, drop=[0, 2], replace="fold")
     assert "\n" not in str(error.value)
     gatenorm.plan(layout_of(tiny_models("falcon-7b")), drop=[0], replace="fold")  # its own block's MLP carries it
-    with refused("operation-not-for-sublayer", "operation"):
+    with refused("operation-not-for-sublayer", "replace"):
         gatenorm.plan(sequential, drop=[1], replace="fold", kind="mlp")
 
 

@@ -157,7 +157,7 @@ def priced(one: Audit) -> Audit:
 
 
 # What readers of the records tell kinds apart by.
-_KINDS = ("schema", "sublayer", "operation", "of", "id", "engine", "topic")
+_KINDS = ("schema", "sublayer", "operation", "of", "id", "engine", "topic", "outcome", "aspect", "role")
 
 
 def spoilt(data: Any, attack: str, name: str = "") -> Any:

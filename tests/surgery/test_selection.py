@@ -120,7 +120,7 @@ def test_only_what_measures_both_alike_can_choose(tiny_models: TinyModels):
     with refused("choice-unclear"):
         gatenorm.plan(model, kind="any", layers=2, share=0.2, criterion="cosine", calibration=HOW)
     for wrong, code in (("linaer", "operation-unknown"), ("linear:64", "rank-out-of-range")):
-        with refused(code, "operation"):
+        with refused(code, "replace"):
             gatenorm.plan(model, kind="any", layers=2, criterion="cosine", calibration=HOW, replace=wrong)
     with refused("fold-impossible", "replace"):
         gatenorm.plan(tiny_models("gemma2"), kind="any", layers=2, criterion="cosine", calibration=HOW, replace="fold")
