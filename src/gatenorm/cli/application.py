@@ -56,9 +56,7 @@ def _options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", help="Show what transformers and the hub have to say, too.")
-    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Also show messages of transformers and the hub.")] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         sys.stdout.write(context.get_help() + "\n")

@@ -15,7 +15,7 @@ def command(
     family: common.Family,
     json: common.Json,
 ) -> None:
-    """Write MODEL, a GGUF file or quantised, with its weights decoded: a directory that transformers loads."""
+    """Dequantise MODEL, a GGUF file or a quantised checkpoint, into a directory that transformers loads."""
     from gatenorm import api
 
     with console.progress_bar("writing", "bytes") as progress:

@@ -11,7 +11,7 @@ def command(
     *,
     write: export.Write,
 ) -> None:
-    """Say where the built-in model lies, or unpack it; every other command takes it as MODEL under the name demo."""
+    """Print where the built-in model lies, or copy it to a directory. Other commands take it as MODEL: demo."""
     from gatenorm.models.named import default_model, named_model
 
     model = named_model(default_model())

@@ -8,7 +8,7 @@ EXAMPLE = "Example: gatenorm doctor"
 
 
 def command(*, json: common.Json) -> None:
-    """Show what is installed, what installs the rest, and what this machine can do."""
+    """Show which optional packages are installed, how to install the others, and what this machine supports."""
     from msgspec.structs import replace
 
     from gatenorm.api.extending import extending_packages

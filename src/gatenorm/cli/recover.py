@@ -43,7 +43,7 @@ def command(
     plot: common.Plot,
     **training: Unpack[recovery.Training],
 ) -> None:
-    """Train what pruning left of MODEL: adapters, then merged, or fitted maps. The result needs new checks."""
+    """Train a pruned MODEL: LoRA adapters, which are then merged, or fitted maps. Evaluate the result again."""
     from gatenorm import api
     from gatenorm.calibration.samples import Sampling
     from gatenorm.cli.tables.recovery import show, show_study

@@ -25,7 +25,7 @@ def command(
     dtype: common.Dtype,
     batch_size: common.BatchSize,
 ) -> None:
-    """Carry out the recipe NAME: measure what it names, print the paper's figures beside, judge the paper's claims."""
+    """Run the recipe NAME: measure, show the paper's figures beside the results, and judge the paper's claims."""
     from gatenorm.cli.tables import reproduction as tables
     from gatenorm.study.recipe import recipe, recipes
 

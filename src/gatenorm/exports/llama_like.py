@@ -95,11 +95,11 @@ def _obstacles(layout: Layout) -> Iterator[str]:
     if own:
         yield f"it sets {', '.join(own)}, which these engines' Llama does not know"
     if layout.shape != "sequential":
-        yield f"its blocks are {layout.shape}: the norms stand elsewhere than in Llama's"
+        yield f"its blocks are {layout.shape}: their norms are placed differently from Llama's"
     if norms.kind != "rms" or norms.gain_offset:
         yield "its norms are not Llama's RMSNorm"
     if norms.q or norms.k:
-        yield "its queries and keys are normalised, for which there is no place"
+        yield "it normalises queries and keys (QK-norm), which this format cannot express"
     if layout.roles.qkv or mlp.gate is None:
         yield "its query, key and value weights (or the MLP's) lie fused in one tensor, which is not taken apart yet"
     activation = value(config, data, mlp.activation)

@@ -103,7 +103,7 @@ def _in_tower(text: str, whole: _Part) -> Family:
 
     moved: dict[str, Any] = {
         "block": {"path": inside(alone.block.path)},
-        "unlike_llama": "it is part of a larger model, for which there is no place",
+        "unlike_llama": "it is part of a multimodal model, which this format cannot hold",
     }
     if alone.outer:
         moved["outer"] = {role: inside(module) for role, module in alone.outer.to_dict().items()}

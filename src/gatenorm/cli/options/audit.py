@@ -18,8 +18,8 @@ sets = panel("")
 
 _OUT = "Directory of the audit, created or resumed"
 Out = Annotated[Path | None, common.output("-o, --out DIR", _OUT, shown="./audit-NAME", fields="directory")]
-ConfigFile = Annotated[Path | None, common.given("--config FILE", "YAML configuration; options given beside it win")]
-_QUICK = "One budget, few items and short prompts: a first impression. Options given beside it win"
+ConfigFile = Annotated[Path | None, common.given("--config FILE", "YAML configuration; other options override it")]
+_QUICK = "One budget, few items and short prompts: a first impression. Other options override it"
 Quick = Annotated[bool, common.given("--quick", _QUICK, False)]
 _WRITE = "Write the whole configuration with these options to FILE, and do nothing else"
 WriteConfig = Annotated[Path | None, common.output("--write-config FILE", _WRITE)]
@@ -45,7 +45,7 @@ Zeroshot = Annotated[str | None, sets("--zeroshot DIR|hub", _ZEROSHOT, key="eval
 _DOMAIN = "Prompts or text of your own workload"
 Domain = Annotated[str | None, sets("--domain FILE", _DOMAIN, key="evaluation.domain")]
 _REFUSAL = "Items that the model should refuse or answer; auto: the packaged ones if it has a chat template"
-Refusal = Annotated[str | None, sets("--refusal FILE|packaged|none", _REFUSAL, key="evaluation.refusal")]
+Refusal = Annotated[str | None, sets("--refusal FILE|packaged|auto|none", _REFUSAL, key="evaluation.refusal")]
 _SHARES = "Budgets as shares of the attention sublayers"
 Shares = Annotated[readers.Names | None, sets("--share 10%,20%", _SHARES, key="budgets.shares")]
 Layers = Annotated[readers.Numbers | None, sets("--layers 4,8", "Further budgets, as numbers", key="budgets.layers")]
@@ -75,7 +75,7 @@ Search = Annotated[str | None, sets("--search GATE", _SEARCH, key="search.gate")
 Engine = Annotated[readers.Names | None, sets("--engine A,B|none", common.timed_engines, key="speed.engines")]
 _PRICE = "Price of an hour of the machine; adds the cost per million tokens"
 PricePerHour = Annotated[Amount | None, sets("--price-per-hour PRICE", _PRICE, key="cost.price_per_hour")]
-_RECOVER = "Train the candidates of aggressive budgets, and judge them too"
+_RECOVER = "Also train the variants at large budgets (35% and more), and judge what comes of it"
 Recover = Annotated[bool | None, sets("--recover/--no-recover", _RECOVER, key="recovery.enabled")]
 _RECOVER_DATA = "Text to train on: a file, generic, self or generic,self"
 RecoverData = Annotated[str | None, sets("--recover-data FILE", _RECOVER_DATA, key="recovery.data")]

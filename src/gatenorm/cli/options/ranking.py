@@ -54,11 +54,11 @@ Calibration = Annotated[
 _DOCUMENTS = "Split the calibration text at SEP and take each document by itself"
 _BLOCKS = "Hold the weights of one block at a time, for models larger than memory (criteria on activations only)"
 _SPOOL = "With --layer-by-layer: keep activations in a file in DIR instead of memory"
-_TEMPERATURE = "Temperature at which self text is drawn"
+_TEMPERATURE = "Sampling temperature of self text"
 SelfTemperature = Annotated[float, self_text("--self-temperature", _TEMPERATURE, Sampling().temperature)]
-_TOP_P = "Draw self text from the likeliest tokens that hold this share of the probability"
+_TOP_P = "Nucleus sampling (top-p) of self text"
 SelfTopP = Annotated[float, self_text("--self-top-p", _TOP_P, Sampling().top_p)]
-_BARE = "Self text of an instruct model: no chat, go on from the token that texts begin with"
+_BARE = "Instruct models write self text from the BOS token, without the chat format"
 SelfBare = Annotated[bool, self_text("--self-bare", _BARE, False)]
 
 

@@ -40,7 +40,7 @@ _REPLACE = (
 Replace = Annotated[str, replacement("--replace OPERATION", _REPLACE, "remove")]
 _FIT = "Tokens to fit operations on, joined by commas: generic (packaged public-domain text), self, random, a text file"
 FitSources = Annotated[readers.Names, replacement("--fit SOURCES", _FIT, ("generic",), fields="fit", key="budgets.fit")]
-_JUDGE = "Further tokens on which a fit must do less damage than removal, or none: 8 windows of 128 from each"
+_JUDGE = "Texts (8 windows of 128 tokens each) on which a fit must do less damage than removal; none: no such check"
 Judges = Annotated[readers.Names, replacement("--judge SOURCES", _JUDGE, ("self",), fields="judge judges")]
 FitSamples = Annotated[Count, replacement("--fit-samples", "Windows of --length tokens from each of them", 128)]
 
