@@ -33,7 +33,7 @@ real: $(REAL_READY)
 # --zeroshot DIR"` names files in the place of the hub's.
 ALL_RECIPES := $(patsubst src/gatenorm/study/recipes/%.yaml,%,$(sort $(shell grep -l "^model: work/real/" src/gatenorm/study/recipes/*.yaml)))
 # Hours each, so they come last.
-SLOWEST := smollm2-greedy smollm2-zeroshot smollm2-recovery
+SLOWEST := smollm2-greedy smollm2-zeroshot smollm2-recovery smollm2-recovery-self
 RECIPES ?= $(filter-out $(SLOWEST),$(ALL_RECIPES)) $(SLOWEST)
 study: $(READY)
 	mkdir -p work/study
