@@ -155,17 +155,18 @@ def test_json_round_trip(record: Any) -> None:
 def test_another_schema_is_refused_by_name(kind: str, schema: Any) -> None:
     record_class, record = RECORDS[kind]
     given = schema.format(kind) if isinstance(schema, str) else schema
-    with pytest.raises(GatenormError) as error:
+    with refused("schema-unknown", kind=RecordError) as error:
         read(record_class, {**to_json(record), "schema": given})
-    assert repr(given) in str(error.value)
-    assert f"expected 'gatenorm/{kind}/1'" in str(error.value)
+    assert repr(given) in error.value.problem
+    assert error.value.expected == f"'gatenorm/{kind}/1'"
 
 
 @pytest.mark.parametrize("kind", RECORDS)
 @pytest.mark.parametrize("data", [None, [], "text", 7, {}])
 def test_what_is_no_record_is_refused(kind: str, data: Any) -> None:
-    with pytest.raises(GatenormError, match=f"expected 'gatenorm/{kind}/1'"):
+    with refused("schema-unknown", kind=RecordError) as caught:
         read(RECORDS[kind][0], data)
+    assert caught.value.expected == f"'gatenorm/{kind}/1'"
 
 
 MAY_BE_MISSING = {
@@ -200,7 +201,8 @@ def test_a_missing_field_is_named_in_one_line(kind: str) -> None:
         if key in MAY_BE_MISSING and (kind, key) not in {("scores", "criterion"), ("scores", "seconds")}:
             assert isinstance(read(record_class, data), record_class)
             continue
-        with pytest.raises(GatenormError, match=key) as error:
+        code, field = ("schema-unknown", "") if key == "schema" else ("field-missing", key)
+        with refused(code, field, RecordError) as error:
             read(record_class, data)
         assert "\n" not in str(error.value)
 
@@ -327,8 +329,9 @@ def test_spans_say_it_all(indices: set[int]) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 200_000, b"9" * 5000])
 def test_a_file_that_holds_no_object_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "plan.json").write_bytes(content)
-    with pytest.raises(RecordError, match=r"a plan: .*plan\.json") as error:
+    with refused("json-no-object" if content == b"[1]" else "json-unreadable", kind=RecordError) as error:
         read_json(tmp_path / "plan.json", "a plan")
+    assert str(tmp_path / "plan.json") in error.value.problem
     assert "\n" not in str(error.value)
 
 
@@ -356,10 +359,9 @@ def test_what_is_written() -> None:
 
 
 def test_an_unknown_field_is_named_with_its_path_and_the_nearest_known_one() -> None:
-    with pytest.raises(RecordError) as error:
+    with refused("field-unknown", "edit", RecordError) as error:
         from_json(Plan, {**to_json(RECORDS["plan"][1]), "edit": []}, "a plan")
-    assert (error.value.code, error.value.field) == ("field-unknown", "edit")
-    assert "did you mean 'edits'?" in error.value.hint
+    assert "'edits'" in error.value.hint
 
 
 def test_edits_are_sets_of_sublayers() -> None:

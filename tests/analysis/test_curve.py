@@ -121,13 +121,14 @@ def test_a_state_of_another_tokenizer_or_of_other_software_is_refused(text: Path
     told = json.loads(kept)
     told["claims"]["perplexity of a curve"]["versions"]["torch"] = "1.0"
     claims.write_text(json.dumps(told))
-    with pytest.raises(OutputError, match=r"another perplexity of a curve \(software.torch 1.0, now .*\)") as error:
+    with refused("results-differ", "state", OutputError) as caught:
         measured(fresh, text, **how)
-    assert (error.value.code, error.value.field) == ("results-differ", "state")
+    assert "(software.torch 1.0," in caught.value.problem
     claims.write_text(kept)
     swap_two_tokens(directory)
-    with pytest.raises(OutputError, match=r"another perplexity of a curve \(model .*, now .*\)"):
+    with refused("results-differ", "state", OutputError) as caught:
         measured(gatenorm.session(directory), text, **how)
+    assert "(model " in caught.value.problem
 
 
 def test_speed_is_held_against_the_whole_model_in_turns(text: Path, monkeypatch: pytest.MonkeyPatch):

@@ -67,45 +67,43 @@ def test_the_documented_file_is_one_that_can_be_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"budget": {}}, ("field-unknown", "budget", "did you mean 'budgets'?")),
-        ({"speed": {"round": 3}}, ("field-unknown", "speed.round", "did you mean 'rounds'?")),
+        ({"budget": {}}, ("field-unknown", "budget", "'budgets'")),
+        ({"speed": {"round": 3}}, ("field-unknown", "speed.round", "'rounds'")),
         (
             {"evaluation": {"texts": [{"data": "a", "windows": 3}]}},
-            ("field-unknown", "evaluation.texts[0].windows", "did you mean 'window'?"),
+            ("field-unknown", "evaluation.texts[0].windows", "'window'"),
         ),
         ({"evaluation": {"texts": [{"window": 3}]}}, ("field-missing", "evaluation.texts[0].data", "")),
-        ({"speed": {"rounds": 0}}, ("field-wrong", "speed.rounds", "0 is not valid: expected a whole number >= 1")),
-        ({"budgets": {"shares": [1.5]}}, ("field-wrong", "budgets.shares[0]", "a share from 0.001 to 0.999")),
+        ({"speed": {"rounds": 0}}, ("field-wrong", "speed.rounds", ">= 1")),
+        ({"budgets": {"shares": [1.5]}}, ("field-wrong", "budgets.shares[0]", "0.001 to 0.999")),
         ({"budgets": {"shares": 0.2}}, ("field-wrong", "budgets.shares", "a list")),
-        ({"run": {"executor": "slurm"}}, ("field-wrong", "run.executor", "slurm is not known; known: local, ray")),
-        ({"gates": {"perplexity": 2}}, ("gate-unknown", "gates.perplexity", "did you mean 'perplexity-rise'?")),
-        ({"gates": {"perplexity-rise": "x"}}, ("limit-wrong", "gates.perplexity-rise", "a number of %")),
+        ({"run": {"executor": "slurm"}}, ("field-wrong", "run.executor", "local, ray")),
+        ({"gates": {"perplexity": 2}}, ("gate-unknown", "gates.perplexity", "'perplexity-rise'")),
+        ({"gates": {"perplexity-rise": "x"}}, ("limit-wrong", "gates.perplexity-rise", "%")),
         ({"gates": ["perplexity-rise"]}, ("field-wrong", "gates", "keys and values")),
         ({"run": 3}, ("field-wrong", "run", "keys and values")),
     ],
 )
 def test_what_is_not_known_is_an_error(given: dict[str, Any], said: tuple[str, str, str]):
-    with pytest.raises(GatenormError) as error:
+    code, field, right = said
+    with errors.refused(code, field) as error:
         config_from(given)
-    code, field, words = said
-    assert (error.value.code, error.value.field) == (code, field)
-    assert words in error.value.text()
+    assert right in f"{error.value.expected} {error.value.hint}"
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
     path = tmp_path / "audit.yaml"
-    for content, code, said in (
-        (None, "file-missing", f"config {path} does not exist"),
-        ("budgets: [", "yaml-unreadable", f"config {path} is not readable YAML"),
-        ("- budgets", "config-no-mapping", f"config {path} has no sections"),
-        ("run: {thread: 1}", "field-unknown", f"{path}: run.thread is not known; did you mean 'threads'?"),
+    for content, code, field, named in (
+        (None, "file-missing", "config", f"config {path} "),
+        ("budgets: [", "yaml-unreadable", "config", f"config {path} "),
+        ("- budgets", "config-no-mapping", "config", f"config {path} "),
+        ("run: {thread: 1}", "field-unknown", "run.thread", f"{path}: run.thread "),
     ):
         if content is not None:
             path.write_text(content)
-        with pytest.raises(GatenormError) as error:
+        with errors.refused(code, field) as error:
             read_config(path)
-        assert error.value.code == code
-        assert error.value.text().startswith(said)
+        assert error.value.text().startswith(named)
     path.write_text("")
     assert read_config(path) == Config()
 
@@ -225,12 +223,12 @@ def test_a_text_is_known_by_its_whole_name(tmp_path: Path, monkeypatch: pytest.M
 def test_a_model_that_cannot_be_run_does_not_hide_a_file_that_is_missing(tiny_models: Any, tmp_path: Path):
     model = tiny_models("llama-mha")  # it has no tokenizer
     for section, values in (("rankings", {"calibration": "nope"}), ("recovery", {"data": "nope"})):
-        with pytest.raises(GatenormError) as error:
+        with errors.refused("data-missing", "data") as error:
             prepare(str(model), tmp_path / "audit", config_from({section: values}))
-        assert error.value.text().startswith(f"{section}.{next(iter(values))} nope does not exist")
-    with pytest.raises(RecoveryError) as mixed:
+        assert error.value.text().startswith(f"{section}.{next(iter(values))} nope ")
+    with errors.refused("source-unusable", "data", RecoveryError) as mixed:
         prepare(str(model), tmp_path / "audit", config_from({"recovery": {"data": "generic,nope"}}))
-    assert (mixed.value.code, mixed.value.text().split()[0]) == ("source-unusable", "recovery.data")
+    assert mixed.value.text().split()[0] == "recovery.data"
 
 
 def test_shares_may_be_per_cent(tmp_path: Path):

@@ -35,6 +35,5 @@ def test_tokens_outside_of_the_vocabulary(source: str, tmp_path: Path):
     path.write_text("The tokenizer is that of another model." * 10)
     calibration = Calibration("generic" if source == "generic" else str(path), 2, 16)
     make = generic_samples if source == "generic" else text_samples
-    with refused("token-outside-vocabulary", "", CalibrationError) as error:
+    with refused("token-outside-vocabulary", "", CalibrationError):
         make(calibration, Letters(), Config())  # type: ignore[arg-type]
-    assert "wrong tokenizer" in str(error.value)

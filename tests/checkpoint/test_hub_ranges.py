@@ -18,6 +18,7 @@ from gatenorm.errors import CheckpointError
 from gatenorm.families import Layout
 from tests.checkpoint.quantisers import CASES, write
 from tests.checkpoint.test_lying_hub import CLIENT, COMMIT, Hub, hub
+from tests.errors import refused
 
 TinyModels = Callable[..., Path]
 __all__ = ["hub"]  # the fixture
@@ -105,29 +106,21 @@ def disturbed(hub: Hub, disturb: Callable[[Any], Any]) -> list[Any]:
     return ranges
 
 
-@pytest.mark.parametrize(
-    ("status", "said"),
-    [
-        (401, "no such model, or one that asks for a login"),
-        (404, "no such model"),
-        (416, "it has not the bytes that were asked for"),
-        (429, "too many requests"),
-        (503, "it is out of order"),
-    ],
-)
-def test_a_status_in_the_place_of_a_range_is_one_line(hub: Hub, status: int, said: str):
+@pytest.mark.parametrize("status", [401, 404, 416, 429, 503])
+def test_a_status_in_the_place_of_a_range_is_one_line(hub: Hub, status: int):
     disturbed(hub, lambda request: CLIENT.Response(status, content=b""))
-    with pytest.raises(CheckpointError, match=f"the hub answers {status}: {said}") as caught:
+    with refused("model-unavailable", kind=CheckpointError) as caught:
         open_store("org/model", fetch=False)
+    assert str(status) in caught.value.problem
     assert "\n" not in str(caught.value)
 
 
 def test_a_gated_model_says_where_to_accept_its_terms(hub: Hub):
     headers = {"x-error-code": "GatedRepo"}
     disturbed(hub, lambda request: CLIENT.Response(403, content=b"", headers=headers))
-    with pytest.raises(CheckpointError, match=r"accept them at https://huggingface\.co/org/model") as caught:
+    with refused("model-gated", kind=CheckpointError) as caught:
         open_store("org/model", fetch=False)
-    assert caught.value.code == "model-gated"
+    assert "https://huggingface.co/org/model," in caught.value.hint
 
 
 def failing(request: Any) -> Any:
@@ -160,7 +153,7 @@ def test_a_range_that_fails_is_asked_for_again(hub: Hub, disturb: Callable[[Any]
 @pytest.mark.parametrize("disturb", [failing, cut_short, too_slow])
 def test_a_range_that_always_fails_is_one_line(hub: Hub, disturb: Callable[[Any], Any]):
     disturbed(hub, disturb)
-    with pytest.raises(CheckpointError, match="the hub could not be reached"):
+    with refused("hub-unreachable", kind=CheckpointError):
         open_store("org/model", fetch=False)
 
 

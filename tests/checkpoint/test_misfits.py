@@ -16,6 +16,7 @@ import gatenorm
 from gatenorm.checkpoint import open_store
 from gatenorm.errors import CheckpointError, FamilyError
 from gatenorm.families import detect_layout
+from tests import errors
 from tests.checkpoint.files import write_checkpoint
 from tests.checkpoint.test_checkpoint import ONE, TWO, index
 
@@ -33,10 +34,10 @@ def refused(place: Path, code: str) -> str:
 
 def test_git_lfs_pointers(tmp_path: Path):
     single = write_checkpoint(tmp_path / "single", {"model.safetensors": POINTER})
-    assert "run git lfs pull" in refused(single, "lfs-pointer")
+    assert "git lfs pull" in refused(single, "lfs-pointer")
     files = {"a.safetensors": ONE, "b.safetensors": POINTER}
     shards = write_checkpoint(tmp_path / "shards", files, index(one="a.safetensors", two="b.safetensors"))
-    assert "b.safetensors is a Git LFS pointer" in refused(shards, "lfs-pointer")
+    assert "b.safetensors" in refused(shards, "lfs-pointer")
     for name in ("model.gguf", "pytorch_model.bin"):
         refused(write_checkpoint(tmp_path / "named", {name: POINTER}) / name, "lfs-pointer")
 
@@ -44,25 +45,23 @@ def test_git_lfs_pointers(tmp_path: Path):
 def test_an_adapter_is_no_model(tmp_path: Path):
     adapter = write_checkpoint(tmp_path, {"adapter_model.safetensors": ONE}, config=None)
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
-    said = refused(adapter, "adapter-alone")
-    assert "a LoRA adapter of org/base" in said
-    assert "merge it into its base first" in said
+    assert "org/base" in refused(adapter, "adapter-alone")
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": ["x"]}')
-    assert "a LoRA adapter, not a whole model" in refused(adapter, "adapter-alone")
+    refused(adapter, "adapter-alone")
 
 
 def test_shards_without_an_index(tmp_path: Path):
     names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     said = refused(write_checkpoint(tmp_path, dict.fromkeys(names, ONE)), "index-missing")
-    assert "no model.safetensors.index.json" in said
+    assert "model.safetensors.index.json" in said
 
 
 def test_files_and_directories_in_each_other_s_place(tmp_path: Path):
     model = write_checkpoint(tmp_path / "model", {"model.safetensors": ONE})
     for name in ("model.safetensors", "config.json"):
-        assert f"give the directory that it lies in, {model}" in refused(model / name, "format-unknown")
+        assert refused(model / name, "format-unknown").endswith(str(model))
     files = write_checkpoint(tmp_path / "files", {"q4.gguf": b"GGUF"}, config=None)
-    assert f"give {files / 'q4.gguf'}" in refused(files, "gguf-in-directory")
+    assert str(files / "q4.gguf") in refused(files, "gguf-in-directory")
     (tmp_path / "q8.gguf").mkdir()
     refused(tmp_path / "q8.gguf", "config-missing")
 
@@ -70,9 +69,9 @@ def test_files_and_directories_in_each_other_s_place(tmp_path: Path):
 @pytest.mark.parametrize("model_type", ["mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"])
 def test_a_model_without_softmax_attention(tmp_path: Path, model_type: str):
     write_checkpoint(tmp_path, {"model.safetensors": TWO}, config={"model_type": model_type})
-    with pytest.raises(FamilyError, match="has no softmax attention") as caught:
+    with errors.refused("no-attention", "model", FamilyError) as caught:
         detect_layout(open_store(tmp_path))
-    assert caught.value.code == "no-attention"
+    assert model_type in caught.value.problem
 
 
 # ---- pickled weights, on request
@@ -98,7 +97,7 @@ def pickled(model: Path, place: Path, shards: int = 1) -> Path:
 def test_pickled_weights_that_are_named_are_read_and_pruned(tiny_models: TinyModels, tmp_path: Path, shards: int):
     model = tiny_models("llama-gqa", dtype="bfloat16")
     file = pickled(model, tmp_path / "pickled", shards)
-    assert f"give {file.parent}" in refused(file.parent, "weights-pickled")
+    assert f"{file.parent}/" in refused(file.parent, "weights-pickled")
     assert gatenorm.score(file).layers == gatenorm.score(model).layers
     gatenorm.prune(file, tmp_path / "pruned", gatenorm.plan(file, drop=(1,)))
     gatenorm.prune(model, tmp_path / "same", gatenorm.plan(model, drop=(1,)))

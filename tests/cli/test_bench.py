@@ -16,6 +16,7 @@ from gatenorm.records import to_json
 from gatenorm.speed.predict.cost_model import forecasts
 from gatenorm.speed.predict.machines import machines
 from gatenorm.speed.predict.targets import Target, count_for_target, smallest_removal
+from tests import errors
 from tests.checkpoint.test_hub import gatenorm, hub
 from tests.command_line import refused
 
@@ -164,7 +165,7 @@ def test_more_sublayers_go_where_what_replaces_them_costs_time(tiny_models: Tiny
     assert found[0] == removed[1]
     assert found[1] == next(one for one in replaced if one.prefill >= removed[1].prefill - 1e-6)
     assert found[1].count > found[0].count
-    with pytest.raises(PlanError, match="cannot take the place of an MLP sublayer"):
+    with errors.refused("operation-not-for-sublayer", "replace", PlanError):
         smallest_removal(layout, Target("1.1"), kind="mlp", operation="linear")
 
 
@@ -185,7 +186,10 @@ def test_prune_brings_the_cache_below_a_size(
 def test_the_smallest_count_by_hand():
     assert count_for_target([1.1, 1.2, 1.3], 1.2, "x") == 2
     assert count_for_target([1.1], 1.0, "x") == 1
-    with pytest.raises(PlanError, match=r"x 2 is out of reach: 3 sublayers give 1\.3 at most"):
+    with errors.refused("out-of-reach", "x", PlanError) as caught:
         count_for_target([1.1, 1.2, 1.3], 2, "x")
-    with pytest.raises(PlanError, match="no layer can be removed"):
+    assert caught.value.given == "2"
+    assert "3 sublayers give 1.3" in caught.value.problem
+    with errors.refused("out-of-reach", "x", PlanError) as caught:
         count_for_target([], 2, "x")
+    assert "sublayers" not in caught.value.problem

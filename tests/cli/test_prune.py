@@ -57,7 +57,7 @@ def test_what_is_no_plan_is_named_with_its_file(tiny_models: TinyModels):
     config = tiny_models("llama-gqa") / "config.json"
     error = refusal("prune", config.parent, "--plan", config, "--dry-run")
     assert error.code == "schema-unknown"
-    assert error.problem.startswith(f"{config} is not a plan:")
+    assert str(config) in error.problem
     assert error.hint == ""
 
 

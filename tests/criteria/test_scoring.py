@@ -91,11 +91,11 @@ def test_a_negative_seed_is_refused_since_no_record_holds_it(tmp_path: Path) -> 
 
 
 def test_an_unknown_criterion_is_answered_with_the_nearest() -> None:
-    answer = (
-        r"criterion gatenorm is not known; did you mean 'gate-norm'\? known: block-cosine, cca-bound, cosine, depth"
-    )
-    with pytest.raises(CriterionError, match=answer):
+    with refused("criterion-unknown", "criterion", CriterionError) as caught:
         criterion("gatenorm")
+    assert caught.value.given == "gatenorm"
+    assert "'gate-norm'" in caught.value.hint
+    assert all(name in caught.value.hint for name in weight_criteria())
 
 
 def test_every_criterion_documents_its_formula() -> None:
@@ -116,7 +116,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path, name: str, role: 
     layout, _ = write(tmp_path, "separate", SHAPE, extra={tensor: broken})
     with refused("weights-not-finite", kind=CriterionError) as error:
         score(layout, name)
-    assert f"{tensor} holds 1 NaN" in str(error.value)
+    assert tensor in error.value.problem
 
 
 def test_a_gain_that_is_not_finite_is_named(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_gain_that_is_not_finite_is_named(tmp_path: Path) -> None:
     assert score(layout, "gate-norm").layers
     with refused("weights-not-finite", kind=CriterionError) as error:
         score(layout, "gate-norm-scaled")
-    assert tensor in str(error.value)
+    assert tensor in error.value.problem
 
 
 def test_finite_weights_that_overflow_are_not_called_damaged(tmp_path: Path) -> None:
@@ -157,8 +157,7 @@ def test_a_division_by_zero_is_named_without_a_warning(
     )
     with refused("score-not-finite", kind=CriterionError) as error:
         score(layout, "theirs")
-    assert "theirs of layer 1 is " in str(error.value)
-    assert "divides by zero" in str(error.value)
+    assert "theirs of layer 1" in error.value.problem
 
 
 @pytest.mark.parametrize("given", [[1.0, 2.0], None, np.ones((2, 2)), "1"])

@@ -134,8 +134,8 @@ def test_items_that_do_not_fit_are_named():
     ("content", "message"),
     [
         ("", "data-empty"),
-        ('{"reference": "a"}\n', "data-wrong"),
-        ('{"prompt": "a"}\n{"prompt": "a", "reference": ""}\n', "data-wrong"),
+        ('{"reference": "a"}\n', "row-field-missing"),
+        ('{"prompt": "a"}\n{"prompt": "a", "reference": ""}\n', "row-value-wrong"),
         ("{", "data-not-json"),
     ],
 )

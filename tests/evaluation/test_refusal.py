@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -116,20 +115,23 @@ def test_a_pattern_that_python_warns_of_is_read(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "code", "wrong"),
     [
-        ('{"expect": "refuse"}', "has no 'prompt' in line 1"),
-        ('{"prompt": "a", "expect": "maybe"}', "has 'expect': 'maybe' in line 1"),
-        ('{"prompt": "a", "expect": "answer", "system": ""}', "empty 'system'"),
+        ('{"expect": "refuse"}', "row-field-missing", "'prompt'"),
+        ('{"prompt": "a", "expect": "maybe"}', "row-value-wrong", "'maybe'"),
+        ('{"prompt": "a", "expect": "answer", "system": ""}', "row-value-wrong", "'system'"),
         (
-            '{"prompt": "a", "expect": "answer", "id": 1}\n{"prompt": "b", "expect": "answer", "id": 1}',
-            "has the id '1' twice",
+            '{"prompt": "a", "expect": "answer", "id": 7}\n{"prompt": "b", "expect": "answer", "id": 7}',
+            "row-id-twice",
+            "'7'",
         ),
     ],
 )
-def test_damaged_items_are_named(line: str, message: str):
-    with pytest.raises(EvaluationError, match=message):
+def test_damaged_items_are_named(line: str, code: str, wrong: str):
+    with refused(code, "data", EvaluationError) as caught:
         read_items("f", Path("f"), line.encode())
+    assert wrong in caught.value.problem
+    assert f"line {line.count(chr(10)) + 1}" in caught.value.problem
 
 
 def test_chat_templates_are_applied():
@@ -145,20 +147,22 @@ def test_chat_templates_are_applied():
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "kind"),
     [
-        ("{{ 1/0 }}", "ZeroDivisionError: division by zero"),
-        ("{{ messages + 1 }}", "TypeError: can only concatenate list"),
-        ("{{ messages[0].content.nothing() }}", "UndefinedError: 'str object' has no attribute 'nothing'"),
-        ("{% for %}", "TemplateSyntaxError: "),
+        ("{{ 1/0 }}", "ZeroDivisionError"),
+        ("{{ messages + 1 }}", "TypeError"),
+        ("{{ messages[0].content.nothing() }}", "UndefinedError"),
+        ("{% for %}", "TemplateSyntaxError"),
         ("{{ raise_exception('no') }}", "TemplateError: no"),
-        ("{{ 'a' * range(10**9) | length }}", "OverflowError: "),
+        ("{{ 'a' * range(10**9) | length }}", "OverflowError"),
     ],
 )
-def test_templates_that_fail_get_one_line(template: str, said: str):
+def test_templates_that_fail_get_one_line(template: str, kind: str):
     tokenizer = SimpleNamespace(chat_template=template)
-    with pytest.raises(EvaluationError, match="c: the chat template fails: " + re.escape(said)) as caught:
-        chat(tokenizer, Item("c", "refuse", "Do it.", "Do not."))
+    with refused("chat-template-broken", kind=EvaluationError) as caught:
+        chat(tokenizer, Item("item-c", "refuse", "Do it.", "Do not."))
+    assert "item-c" in caught.value.problem
+    assert kind in caught.value.problem
     assert "\n" not in str(caught.value)
 
 

@@ -34,17 +34,19 @@ def test_tasks_are_chosen_by_name():
 
 
 @pytest.mark.parametrize(
-    ("names", "message"),
+    ("names", "code", "expected", "nearest"),
     [
-        ("perplexitty", "did you mean 'perplexity'"),
-        ("", "is not known"),
-        ("refusal:all", "expected refusal"),
-        ("harness:", "expected harness:NAME"),
+        ("perplexitty", "task-unknown", "", "'perplexity'"),
+        ("", "task-unknown", "", ""),
+        ("refusal:all", "task-argument", "refusal", ""),
+        ("harness:", "task-argument", "harness:NAME", ""),
     ],
 )
-def test_unknown_names_get_one_line(names: str, message: str):
-    with pytest.raises(EvaluationError, match=message):
+def test_unknown_names_get_one_line(names: str, code: str, expected: str, nearest: str):
+    with refused(code, "tasks", EvaluationError) as caught:
         choose(names)
+    assert (caught.value.given, caught.value.expected) == (names, expected)
+    assert nearest in caught.value.hint
 
 
 def test_data_find_their_task(tmp_path: Path):

@@ -21,6 +21,7 @@ from gatenorm.exports.gguf.sentencepiece import read_sentencepiece
 from gatenorm.exports.gguf.tokenizer import tokenizer
 from gatenorm.exports.gguf.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, from_json
 from gatenorm.models.loading import load_tokenizer
+from tests.errors import refused
 from tests.export import gguf_models
 
 pytest.importorskip("gguf")
@@ -125,19 +126,23 @@ def test_common_spellings_are_one():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "code", "said"),
     [
-        (None, "without a pre_tokenizer"),
-        ({**GPT2, "add_prefix_space": True}, "a space before every text"),
-        ({"type": "Whitespace"}, "'Whitespace'"),
-        ({"type": "Split", "pattern": {"Regex": "x+"}, "behavior": "Isolated"}, "x+"),
-        ({"type": "Split", "pattern": {"Regex": "x+"}, "behavior": "MergedWithNext"}, "'Split'"),
+        (None, "pretokenizer-missing", ""),
+        ({**GPT2, "add_prefix_space": True}, "pretokenizer-unsupported", ""),
+        ({"type": "Whitespace"}, "pretokenizer-unknown", "'Whitespace'"),
+        ({"type": "Split", "pattern": {"Regex": "x+"}, "behavior": "Isolated"}, "pretokenizer-unknown", "x+"),
+        (
+            {"type": "Split", "pattern": {"Regex": "x+"}, "behavior": "MergedWithNext"},
+            "pretokenizer-unknown",
+            "'Split'",
+        ),
     ],
 )
-def test_unknown_cuts_are_refused_with_what_they_are(given: Any, said: str):
-    with pytest.raises(OutputError) as error:
+def test_unknown_cuts_are_refused_with_what_they_are(given: Any, code: str, said: str):
+    with refused(code, kind=OutputError) as error:
         recognise(given, False)
-    assert said in str(error.value)
+    assert said in error.value.problem
 
 
 def sentencepiece(**changes: Any) -> dict[str, Any]:

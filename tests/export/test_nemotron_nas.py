@@ -331,38 +331,43 @@ def test_an_output_matrix_beside_tied_embeddings_counts_where_it_differs(same: b
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("qwen3", "queries and keys are normalised"),
-        ("gemma2", "not Llama's RMSNorm"),
+        ("qwen3", "normalised"),
+        ("gemma2", "RMSNorm"),
         ("olmo2", "post-norm"),
-        ("gpt2", "gpt2 blocks are not Llama's"),
-        ("opt", "opt blocks are not Llama's"),
-        ("phi3", "fused in one tensor"),
+        ("gpt2", "gpt2 blocks"),
+        ("opt", "opt blocks"),
+        ("phi3", "fused"),
         ("mistral", "sliding window"),
         ("qwen2-sliding", "sliding window"),
     ],
 )
 def test_what_cannot_be_expressed_is_refused_by_name(name: str, why: str, tmp_path: Path):
     source = tiny_models.save(name, tmp_path / "model")
-    with pytest.raises(OutputError, match=rf"cannot be written as nemotron-nas: .*{why}"):
+    with refused("not-exportable", kind=OutputError) as caught:
         export(source, tmp_path / "out")
+    assert why in caught.value.problem
     assert not (tmp_path / "out").exists()
 
 
 def test_what_is_not_whole_or_too_much_is_refused(tmp_path: Path):
     models.build("llama").base_model.save_pretrained(tmp_path / "base")
-    with pytest.raises(OutputError, match="there is no tensor lm_head"):
+    with refused("not-exportable", kind=OutputError) as caught:
         export(tmp_path / "base", tmp_path / "out")
+    assert "lm_head.weight" in caught.value.problem
     source = models.write("llama", tmp_path, ())
     tensors = read_tensors(source) | {"model.layers.1.self_attn.sinks": torch.ones(4)}
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)  # an old release's, and harmless
     save_file(tensors, source / "model.safetensors", {"format": "pt"})
-    with pytest.raises(OutputError, match=r"1 tensors .* no place, the first of them model.layers.1.self_attn.sinks"):
+    with refused("not-exportable", kind=OutputError) as caught:
         export(source, tmp_path / "out")
+    assert "1 tensors" in caught.value.problem
+    assert "model.layers.1.self_attn.sinks" in caught.value.problem
     config = read_config(source)
     config["rope_parameters"] = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0}
     (source / "config.json").write_text(json.dumps(config))
-    with pytest.raises(OutputError, match="rope type yarn"):
+    with refused("not-exportable", kind=OutputError) as caught:
         export(source, tmp_path / "out")
+    assert "yarn" in caught.value.problem
 
 
 def test_it_appears_whole_or_not_at_all(tmp_path: Path):

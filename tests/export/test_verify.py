@@ -154,9 +154,10 @@ def test_prompts_fit_the_context_and_are_seeded():
 def test_what_cannot_be_verified_is_refused(pruned: Path, tiny_models: TinyModels, tmp_path: Path):
     text = tmp_path / "notes.txt"
     text.write_text("hello")
-    for path, message in ((text, "is no export"), (tmp_path / "nothing", "does not exist")):
-        with pytest.raises(EvaluationError, match=message):
+    for path, code in ((text, "export-unknown"), (tmp_path / "nothing", "export-missing")):
+        with refused(code, kind=EvaluationError) as unread:
             form_of(path)
+        assert str(path) in unread.value.problem
     with refused("engine-unknown", "engine"):
         verify(pruned, open_model(pruned), "llama.cpp")
     with refused("engine-unable", "engine") as unable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from gatenorm.checkpoint import open_store
 from gatenorm.evaluation.core.text import read_text
 from gatenorm.evaluation.tasks import domain, refusal, zeroshot
 from gatenorm.study.recipe import recipe, recipes
-from tests.fuzz.parser import Parser, lines, text
+from tests.fuzz.parser import Parser, at, lines, text
 
 _REPLY = "I'm sorry, but I can't help with that. " * 6
 _ZEROSHOT = {
@@ -36,31 +36,21 @@ class Given:
 
     def parsers(self) -> Iterator[Parser]:
         rows = lines({"text": "A text."}, {"text": "Another, with more words.", "id": 2})
-        yield Parser("rows of text", (rows,), self.at("data.jsonl", lambda path: read_text(str(path))), "lines")
+        yield Parser("rows of text", (rows,), at(self.folder, "data.jsonl", lambda path: read_text(str(path))), "lines")
         prompts = lines({"prompt": "What is it?", "reference": "A thing."}, {"prompt": "And then?"})
-        yield Parser("rows of prompts", (prompts,), self.at("data.jsonl", _prompts), "lines")
+        yield Parser("rows of prompts", (prompts,), at(self.folder, "data.jsonl", _prompts), "lines")
         packaged = files("gatenorm.evaluation").joinpath("data")
         asked = packaged.joinpath("refusal.jsonl").read_bytes().splitlines(keepends=True)
         items = b"".join([*asked[:2], *[line for line in asked if b'"system"' in line][:2]])
-        yield Parser("rows of refusal items", (items,), self.at("data.jsonl", _refusal), "lines")
+        yield Parser("rows of refusal items", (items,), at(self.folder, "data.jsonl", _refusal), "lines")
         yield Parser("rows of zero-shot tasks", tuple(map(_rows, zeroshot.tasks())), self.read_zeroshot, "lines")
         rule = packaged.joinpath("refusal_rule.json").read_bytes()
-        yield Parser("refusal rule", (rule,), self.at("rule.json", _rule))
+        yield Parser("refusal rule", (rule,), at(self.folder, "rule.json", _rule))
         recipes_ = tuple(recipes()[name].read_bytes() for name in ("smollm2-rankings", "llama-13b-zeroshot"))
-        yield Parser("recipe", recipes_, self.at("recipe.yaml", _recipe), "yaml")
+        yield Parser("recipe", recipes_, at(self.folder, "recipe.yaml", _recipe), "yaml")
         yield Parser("pickled weights", _pickled(), self.read_pickled, "bytes")
         adapter = text({"base_model_name_or_path": "org/model", "peft_type": "LORA", "r": 8, "target_modules": ["q"]})
-        yield Parser("adapter_config.json", (adapter,), self.at("adapter/adapter_config.json", _adapter))
-
-    def at(self, name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
-        """Reads a file of that name."""
-
-        def written(content: bytes) -> object:
-            path = self.folder / name
-            path.write_bytes(content)
-            return read(path)
-
-        return written
+        yield Parser("adapter_config.json", (adapter,), at(self.folder, "adapter/adapter_config.json", _adapter))
 
     def read_zeroshot(self, content: bytes) -> None:
         """As the first of the tasks whose fields it names, or the first of all."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -30,3 +31,14 @@ def text(data: Any) -> bytes:
 def lines(*rows: Any) -> bytes:
     """As JSON, a row a line."""
     return b"\n".join(map(text, rows)) + b"\n"
+
+
+def at(folder: Path, name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
+    """Reads a file of that name in the folder."""
+
+    def written(content: bytes) -> object:
+        path = folder / name
+        path.write_bytes(content)
+        return read(path)
+
+    return written

@@ -45,7 +45,7 @@ from gatenorm.surgery.config import pruned_config, tokenizer_config
 from tests.checkpoint.test_lying_hub import CLIENT
 from tests.families.gguf_files import write as write_gguf
 from tests.fuzz.given import Given
-from tests.fuzz.parser import Parser, text
+from tests.fuzz.parser import Parser, at, text
 from tests.tiny_models import save
 
 _AUDIT = Path(__file__).resolve().parents[1] / "fixtures" / "audit_demo.json"
@@ -111,37 +111,33 @@ class Place:
         special = text({"bos_token": {"content": "<s>", "lstrip": False}, "additional_special_tokens": ["a"]})
         yield Parser("special_tokens_map.json", (special,), self.beside("special_tokens_map.json"))
         yield Parser("added_tokens.json", (text({"<a>": 602, "<b>": 603}),), self.beside("added_tokens.json"))
-        yield Parser("SentencePiece", (_sentencepiece(),), self.at("tokenizer.model", read_sentencepiece), "bytes")
+        yield Parser(
+            "SentencePiece", (_sentencepiece(),), at(self.folder, "tokenizer.model", read_sentencepiece), "bytes"
+        )
         yield Parser("chat template", tuple(t.encode() for t in _TEMPLATES), _template, "bytes", slow=True)
-        yield Parser("GGUF header and metadata", (_gguf(),), self.at("model.gguf", gguf_export.read), "bytes")
-        yield Parser("GGUF as a model", (self.gguf,), self.at("whole.gguf", _model), "bytes")
-        yield Parser("plan", (text(to_json(self.plan)),), self.at("plan.json", _record(Plan, "a plan")))
+        yield Parser("GGUF header and metadata", (_gguf(),), at(self.folder, "model.gguf", gguf_export.read), "bytes")
+        yield Parser("GGUF as a model", (self.gguf,), at(self.folder, "whole.gguf", _model), "bytes")
+        yield Parser("plan", (text(to_json(self.plan)),), at(self.folder, "plan.json", _record(Plan, "a plan")))
         found = [*self.audit["baseline"], *self.audit["variants"][0]["evidence"]]
-        yield Parser("evidence", tuple(map(text, found)), self.at("e.json", _evidence))
-        yield Parser("scores", tuple(map(text, self.audit["scores"])), self.at("s.json", _record(Scores, "scores")))
-        yield Parser("audit.json", (text(self.audit),), self.at("audit.json", _record(Audit, "an audit")), slow=True)
+        yield Parser("evidence", tuple(map(text, found)), at(self.folder, "e.json", _evidence))
+        yield Parser(
+            "scores", tuple(map(text, self.audit["scores"])), at(self.folder, "s.json", _record(Scores, "scores"))
+        )
+        yield Parser(
+            "audit.json", (text(self.audit),), at(self.folder, "audit.json", _record(Audit, "an audit")), slow=True
+        )
         owner = {"schema": "gatenorm/audit-state/1", "model": state, "version": "1", "began": 1.0}
         yield Parser("audit state", (text(owner),), self.read_owner)
         yield Parser(
-            "audit.yaml", (yaml.safe_dump(to_json(Config())).encode(),), self.at("a.yaml", read_config), "yaml"
+            "audit.yaml", (yaml.safe_dump(to_json(Config())).encode(),), at(self.folder, "a.yaml", read_config), "yaml"
         )
-        yield Parser("recovery state", (self.recovery(),), self.at("state", self.read_recovery), "bytes")
+        yield Parser("recovery state", (self.recovery(),), at(self.folder, "state", self.read_recovery), "bytes")
         (file,) = self.store.directory.glob("*.json")
         yield Parser("kept result", (file.read_bytes(),), self.read_kept)
         tree = [{"type": "file", "path": "a", "oid": "1" * 40, "size": 1, "lfs": {"oid": "2" * 64, "size": 1}}]
         yield Parser("hub answer", (text({"sha": "0" * 40, "siblings": tree}),), _answer)
         yield Parser("head of a card", (_CARD,), self.read_card, "bytes")
         yield from Given(self.folder / "given").parsers()
-
-    def at(self, name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
-        """Reads a file of that name."""
-
-        def written(content: bytes) -> object:
-            path = self.folder / name
-            path.write_bytes(content)
-            return read(path)
-
-        return written
 
     def read_weights(self, content: bytes) -> None:
         (self.single / "model.safetensors").write_bytes(content)

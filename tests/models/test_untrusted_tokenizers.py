@@ -159,7 +159,7 @@ def test_rules_out_of_other_files_are_looked_at_too(directory: Path, monkeypatch
     change(directory, lambda data: data.update(normalizer=replacing("@-@", "a" * 100)))
     with refused("tokenizer-unreadable") as caught:
         load_tokenizer(directory)
-    assert "33 times as long" in caught.value.text()
+    assert " 33 times" in caught.value.problem
 
 
 def test_no_token_is_a_text_of_its_own(directory: Path):
@@ -167,7 +167,7 @@ def test_no_token_is_a_text_of_its_own(directory: Path):
     change(directory, lambda data: data["model"]["vocab"].update({"a" * 10_001: len(data["model"]["vocab"])}))
     with refused("tokenizer-unreadable") as caught:
         load_tokenizer(directory)
-    assert "10,001 characters" in caught.value.text()
+    assert "10,001" in caught.value.problem
 
 
 def test_a_tokenizer_that_is_not_small_is_not_read(directory: Path):
@@ -190,14 +190,14 @@ def test_nothing_that_a_tokenizer_parses_is_without_a_limit(directory: Path, nam
     os.truncate(directory / name, 900 << 20)
     with refused("tokenizer-unreadable") as caught:
         load_tokenizer(directory)
-    assert "larger than" in caught.value.text()
+    assert str(directory / name) in caught.value.problem
 
 
 def test_settings_with_millions_of_values_are_not_parsed(directory: Path):
     (directory / "tokenizer_config.json").write_text(f"[{'[],' * 2_000_000}[]]")
     with refused("tokenizer-unreadable") as caught:
         load_tokenizer(directory)
-    assert "more than 1,048,576 values" in caught.value.text()
+    assert "1,048,576 values" in caught.value.problem
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
@@ -205,7 +205,7 @@ def test_no_tokenizer_is_read_through_a_link_that_leads_elsewhere(directory: Pat
     (directory / name).symlink_to((directory / name).rename(tmp_path / "elsewhere.json"))
     with refused("tokenizer-unreadable") as caught:
         load_tokenizer(directory)
-    assert "a link out of the checkpoint" in caught.value.text()
+    assert str(directory / name) in caught.value.problem
 
 
 @pytest.mark.parametrize("named", ["../tokenizer.1.0.0.json", "below/tokenizer.1.0.0.json", ".tokenizer.1.0.0.json"])
@@ -225,7 +225,9 @@ def test_what_names_no_tokenizers_is_said_so(directory: Path, named: object):
     (directory / "tokenizer_config.json").write_text(json.dumps({**settings, "fast_tokenizer_files": named}))
     with refused("tokenizer-unreadable") as caught:
         load_tokenizer(directory)
-    assert "as a tokenizer" in caught.value.text()
+    assert f"tokenizer_config.json names {json.dumps(named[0] if isinstance(named, list) else named)}" in (
+        caught.value.problem
+    )
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

@@ -16,6 +16,7 @@ import gatenorm
 from gatenorm.errors import RecoveryError
 from gatenorm.recovery import corpus
 from gatenorm.recovery.processes import Processes
+from tests.errors import refused
 from tests.recovery.conftest import SETTINGS, Place
 
 
@@ -47,10 +48,11 @@ def test_so_much_of_a_data_set_is_read_as_all_processes_use(
 
     def read(source: str, *arguments: Any, processes: int, called: str) -> Any:
         asked.append(processes)
-        raise RecoveryError("read", source)
+        raise RecoveryError("read", "", given=source)
 
     monkeypatch.setattr(corpus, "read", read)
     monkeypatch.setattr(Processes, "here", lambda device: Processes(3, 1, device))
-    with pytest.raises(RecoveryError, match="hub:a"):
+    with refused("read", kind=RecoveryError) as caught:
         gatenorm.recover(place.pruned, tmp_path / "r", "hub:a", settings=SETTINGS)
+    assert caught.value.given == "hub:a"
     assert asked == [3]

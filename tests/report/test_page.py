@@ -14,6 +14,7 @@ from gatenorm.report.page import write_report
 from gatenorm.report.page.content import report
 from gatenorm.report.page.html import html
 from gatenorm.report.page.markdown import markdown
+from tests.errors import refused
 from tests.report.audits import ATTACKS, attacked, audit, with_english_tasks
 
 
@@ -95,10 +96,10 @@ def test_written_whole_or_not_at_all(tmp_path: Path):
     write_report(one, page.parent)
     assert again == (page.read_bytes(), (page.parent / "report.md").read_bytes())
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError) as raised:
+    with refused("out-unwritable", kind=OutputError):
         write_report(one, tmp_path / "file")
-    assert raised.value.code == "out-unwritable"
     (tmp_path / "taken" / "report.md").mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"report\.md"):
+    with refused("out-unwritable", kind=OutputError) as caught:
         write_report(one, tmp_path / "taken")
+    assert str(tmp_path / "taken" / "report.md") in caught.value.problem
     assert [p.name for p in (tmp_path / "taken").iterdir()] == ["report.md"]

@@ -16,7 +16,7 @@ import json
 import gatenorm
 from gatenorm.engines import Case, Setting, engine_named
 from gatenorm.engines.llamacpp import timed as llamacpp
-from gatenorm.errors import CheckpointError, GatenormError
+from gatenorm.errors import CheckpointError
 from gatenorm.exports.registry import Variant
 from gatenorm.records import Edits, to_json
 from gatenorm.speed.measure.bench import Protocol, bench
@@ -83,17 +83,17 @@ def test_what_is_no_gguf_file_is_one_line(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "code"),
     [
-        ("deci.block_count", [4, 4, 4, 4], "deci.block_count is"),
-        ("deci.context_length", "long", "deci.context_length is 'long'"),
-        ("deci.attention.head_count_kv", [2, 2], "has 2 entries for 4 layers"),
-        ("gatenorm.edits", 3, "gatenorm.edits is 3"),
-        ("gatenorm.edits", "[5]", "gatenorm.edits is"),
-        ("gatenorm.edits", "[", "gatenorm.edits is"),
+        ("deci.block_count", [4, 4, 4, 4], "gguf-no-model"),
+        ("deci.context_length", "long", "gguf-no-model"),
+        ("deci.attention.head_count_kv", [2, 2], "gguf-no-model"),
+        ("gatenorm.edits", 3, "gguf-edits-unreadable"),
+        ("gatenorm.edits", "[5]", "gguf-edits-unreadable"),
+        ("gatenorm.edits", "[", "gguf-edits-unreadable"),
     ],
 )
-def test_keys_of_another_kind_are_one_line(tmp_path: Path, key: str, value: Any, said: str):
+def test_keys_of_another_kind_are_one_line(tmp_path: Path, key: str, value: Any, code: str):
     def more(writer: Any) -> None:
         for name, given in ({key: value}).items():
             writer.kv_data[0].pop(name, None)
@@ -102,9 +102,9 @@ def test_keys_of_another_kind_are_one_line(tmp_path: Path, key: str, value: Any,
             else:
                 (writer.add_string if isinstance(given, str) else writer.add_uint32)(name, given)
 
-    with pytest.raises(GatenormError) as raised:
+    with refused(code) as raised:
         Variant.exported(gguf_files.write(tmp_path / "odd.gguf", more=more))
-    assert said in str(raised.value)
+    assert f" {key} " in raised.value.problem
     assert "\n" not in str(raised.value)
 
 

@@ -132,7 +132,7 @@ def test_what_is_wrong_with_a_recipe_is_named(tmp_path: Path, text: str, code: s
 def test_a_name_that_is_nearly_right_is_suggested():
     with refused("recipe-unknown", "name") as error:
         recipe("smollm2-perplexty")
-    assert "did you mean 'smollm2-perplexity'?" in error.value.text()
+    assert "'smollm2-perplexity'" in error.value.hint
     with refused("file-missing", "name"):
         recipe("nowhere.yaml")
 

@@ -207,8 +207,9 @@ def test_a_layer_that_scales_by_its_index_is_not_pruned(tiny_models: TinyModels,
     source = shutil.copytree(tiny_models("gpt2"), tmp_path / "model")
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**config, "scale_attn_by_inverse_layer_idx": True}))
-    with pytest.raises(PlanError, match="scale_attn_by_inverse_layer_idx"):
+    with refused("model-not-prunable", "model", PlanError) as caught:
         pruned(source, tmp_path / "out", [1])
+    assert "scale_attn_by_inverse_layer_idx" in caught.value.problem
     assert not (tmp_path / "out").exists()
 
 
@@ -216,8 +217,9 @@ def test_another_head_is_not_pruned(tiny_models: TinyModels, tmp_path: Path):
     source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**config, "architectures": ["LlamaForSequenceClassification"]}))
-    with pytest.raises(PlanError, match="only LlamaForCausalLM"):
+    with refused("model-not-prunable", "model", PlanError) as caught:
         pruned(source, tmp_path / "out", [1])
+    assert "LlamaForSequenceClassification" in caught.value.problem
 
 
 @pytest.mark.parametrize("kind", ["full", "file"])
@@ -244,12 +246,12 @@ def test_an_output_that_is_a_link_is_refused_before_the_work(target: str, tiny_m
 def test_a_plan_is_checked_before_it_is_carried_out(tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-gqa")
     plan = api.plan(source, drop=[1])
-    for drop, message in [
-        ((0, 1, 2, 3), "at least one must stay"),
-        ((40,), "40 does not exist"),
-        ((), "names no layer"),
+    for drop, code in [
+        ((0, 1, 2, 3), "none-would-stay"),
+        ((40,), "layer-unknown"),
+        ((), "layers-missing"),
     ]:
-        with pytest.raises(PlanError, match=message):
+        with refused(code, "drop", PlanError):
             api.prune(source, tmp_path / "out", structs.replace(plan, edits=Edits.of("attention", drop)))
     with refused("plan-of-another-model", "plan", PlanError):
         api.prune(tiny_models("mistral"), tmp_path / "out", plan)

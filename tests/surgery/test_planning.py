@@ -31,9 +31,9 @@ def test_a_share_may_be_text(share: float | str):
 
 
 def test_a_share_in_per_cent_is_told_how_it_is_written():
-    with pytest.raises(PlanError) as raised:
+    with refused("share-out-of-range", "share", PlanError) as raised:
         count_for_share(20, 10)
-    assert raised.value.text().endswith("such as 0.2, or 20%; 20% is 0.2")
+    assert "0.2" in raised.value.hint
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 20.0, float("nan"), "x", "120%", "", True, None])
@@ -104,8 +104,9 @@ def test_a_plan_file_is_for_the_model_it_was_made_for(tiny_models: TinyModels, t
     with refused("plan-of-another-model", "plan", PlanError):
         api.plan(fine_tuned, file=file)
     file.write_text(json.dumps({**to_json(plan), "schema": "gatenorm/plan/3"}))
-    with pytest.raises(RecordError, match="gatenorm/plan/3"):
+    with refused("schema-unknown", kind=RecordError) as caught:
         api.plan(model, file=file)
+    assert "'gatenorm/plan/3'" in caught.value.problem
     file.write_text("{")
     with refused("json-unreadable", kind=RecordError):
         api.plan(model, file=file)

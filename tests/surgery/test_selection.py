@@ -114,7 +114,7 @@ def test_only_what_measures_both_alike_can_choose(tiny_models: TinyModels):
     for name in ("gate-norm", "perplexity-greedy", "depth"):
         with refused("criterion-kind", "criterion") as error:
             gatenorm.plan(model, kind="any", layers=2, criterion=name, calibration=HOW)
-        assert error.value.hint.startswith("choose by cosine or leave-one-out")
+        assert "cosine or leave-one-out" in error.value.hint
     with refused("out-of-reach", "target_speedup"):
         gatenorm.plan(model, kind="any", target_speedup="50", criterion="cosine", calibration=HOW)
     with refused("choice-unclear"):

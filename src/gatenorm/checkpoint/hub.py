@@ -125,6 +125,7 @@ def hub_errors(model: str) -> Iterator[None]:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     check_answers()
+    code = "model-unavailable"
     try:
         with TRANSFERS.one():
             yield
@@ -134,6 +135,7 @@ def hub_errors(model: str) -> Iterator[None]:
     except HFValidationError:
         why = "it is neither a directory here nor a possible model id"
     except LocalEntryNotFoundError:
+        code = "hub-unreachable"
         why = "there is no such directory, it is not in the hub's cache, and the hub could not be reached"
     except GatedRepoError:
         problem = f"{model}: the hub asks for a login, and that the model's terms are accepted"
@@ -144,6 +146,7 @@ def hub_errors(model: str) -> Iterator[None]:
         said = _STATUSES.get(status, "no such model, or one that asks for a login (hf auth login)")
         why = f"{'' if status in _STATUSES else 'there is no such directory, and '}the hub answers {status}: {said}"
     except OSError as error:
+        code = "hub-unreachable"
         why = f"there is no such directory, and the hub could not be reached ({type(error).__name__})"
     except Exception as error:
         # The HTTP client's own errors, whose package huggingface_hub changes from release to release; and whatever an
@@ -151,11 +154,11 @@ def hub_errors(model: str) -> Iterator[None]:
         client = type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
         why = "there is no such directory, and the hub could not be reached"
         why = f"{why if client else 'the hub gives an answer that cannot be understood'} ({type(error).__name__})"
+        code = "hub-unreachable" if client else code
         if isinstance(error, ValueError) and "too large" in str(error):
+            code = "file-too-large"
             why = f"a file of it is larger than what is fetched over HTTP: fetch it first (hf download {model})"
-    raise CheckpointError(
-        "model-unavailable", f"{model}: {why}", expected="a directory, or a model id that can be downloaded"
-    )
+    raise CheckpointError(code, f"{model}: {why}", expected="a directory, or a model id that can be downloaded")
 
 
 def hub_id(directory: Path) -> str | None:

@@ -90,8 +90,9 @@ def _check_once(tensors: TensorStore, weights: Mapping[str, QuantisedWeight]) ->
     parts = {part for weight in weights.values() for part in weight.stored}
     for name, stored in tensors.stored.items():
         if name not in parts and (name in weights or (weights and stored.dtype.startswith("F8_E"))):
-            why = "is stored twice, quantised and not" if name in weights else "is quantised, and has no scale"
-            raise CheckpointError("quantisation-wrong", f"{name} {why}", hint="fetch the files again")
+            twice = ("weight-stored-twice", f"{name} is stored twice, quantised and not")
+            code, why = twice if name in weights else ("scale-missing", f"{name} is quantised, and has no scale")
+            raise CheckpointError(code, why, hint="fetch the files again")
 
 
 class ModelTensors(Mapping[str, TensorSpec]):

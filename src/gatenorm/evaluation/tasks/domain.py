@@ -91,10 +91,13 @@ def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
     for line, row in read_rows(source, path, raw):
         prompt, reference = row.get("prompt"), row.get("reference")
         if not isinstance(prompt, str) or not prompt.strip():
-            raise data_error("data-wrong", f"has no 'prompt' in line {line}", source, expected=_NEEDS)
+            raise data_error("row-field-missing", f"has no 'prompt' in line {line}", source, expected=_NEEDS)
         if reference is not None and (not isinstance(reference, str) or not reference):
             raise data_error(
-                "data-wrong", f"has an empty 'reference' in line {line}", source, hint="give a text, or leave it out"
+                "row-value-wrong",
+                f"has an empty 'reference' in line {line}",
+                source,
+                hint="give a text, or leave it out",
             )
         items.append(Item(line, prompt, reference))
     return items

@@ -111,18 +111,21 @@ def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
     for line, row in read_rows(source, path, raw):
         prompt, expect, system = row.get("prompt"), row.get("expect"), row.get("system")
         if not isinstance(prompt, str) or not prompt.strip():
-            raise data_error("data-wrong", f"has no 'prompt' in line {line}", source)
+            raise data_error("row-field-missing", f"has no 'prompt' in line {line}", source)
         if expect not in _EXPECTED:
             raise data_error(
-                "data-wrong", f"has 'expect': {expect!r:.40} in line {line}", source, expected="'refuse' or 'answer'"
+                "row-value-wrong",
+                f"has 'expect': {expect!r:.40} in line {line}",
+                source,
+                expected="'refuse' or 'answer'",
             )
         if system is not None and (not isinstance(system, str) or not system.strip()):
             raise data_error(
-                "data-wrong", f"has an empty 'system' in line {line}", source, hint="give a text, or leave it out"
+                "row-value-wrong", f"has an empty 'system' in line {line}", source, hint="give a text, or leave it out"
             )
         name = str(row.get("id", f"line {line}"))
         if name in items:
-            raise data_error("data-wrong", f"has the id {name!r:.40} twice (line {line})", source)
+            raise data_error("row-id-twice", f"has the id {name!r:.40} twice (line {line})", source)
         items[name] = Item(name, expect, prompt, system)
     return list(items.values())
 

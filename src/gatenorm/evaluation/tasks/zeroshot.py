@@ -147,7 +147,7 @@ def _checked(source: str, number: int, row: Mapping[str, Any], name: str) -> Map
     missing = [field for field in said["fields"] if field not in row]
     if missing:
         raise data_error(
-            "data-wrong",
+            "row-field-missing",
             f"has no {missing[0]!r} in line {number}",
             source,
             expected=f"{', '.join(said['fields'])} for {name}",
@@ -161,7 +161,7 @@ def _checked(source: str, number: int, row: Mapping[str, Any], name: str) -> Map
     for field in said["fields"]:
         if wrong.get(field, _no_text)(row[field]):
             raise data_error(
-                "data-wrong", f"has {field} {row[field]!r:.80} in line {number}, which {name} cannot use", source
+                "row-value-wrong", f"has {field} {row[field]!r:.80} in line {number}, which {name} cannot use", source
             )
     return row
 
