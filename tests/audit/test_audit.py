@@ -77,7 +77,14 @@ def test_a_small_audit_says_what_it_always_says(finished: tuple[Path, Audit, Eve
     candidates = {v.name: v.plan.added.attention for v in audit.variants if v.role == "candidate"}
     assert candidates["gate-norm-2"] == (13, 15)
     assert len(candidates["gate-norm-13"]) == 13
-    assert {v.criterion for v in audit.variants} == {"gate-norm", "cosine@random", "cosine@self", "depth", "random"}
+    assert {v.criterion for v in audit.variants} == {
+        "gate-norm",
+        "cosine@random",
+        "cosine@self",
+        "weight-magnitude",
+        "depth",
+        "random",
+    }
     # Three stories are enough to see that the first layer has gone, and nothing more is asked then.
     assert 0 in candidates["random-13"]
     rejected = by_name["random-13"]

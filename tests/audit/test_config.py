@@ -331,7 +331,7 @@ def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
     # A token takes 10 ms, whatever is done with it.
     work = list(parts(plan, lambda passes: sum(n * one.tokens * one.batch for one, n in passes.items()) / 100))
     lines = list(outline(plan, work))
-    assert lines[0].startswith("rank the layers 5 times: gate-norm, cosine@random, cosine@self, depth, random; about")
+    assert lines[0].startswith("rank the layers 6 times: gate-norm, cosine@random, cosine@self, weight-magnitude, ")
     assert lines[1].startswith("write 2 candidates")
     # Read at random, and read and written by itself: 8 samples of 256 tokens each.
     assert work[0].seconds == 3 * 8 * 256 / 100
@@ -340,7 +340,7 @@ def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
     assert [one.seconds for one in jobs[:2]] == [8 * 17, 8 * 3]  # a pass a layer; of maps on an eighth of the tokens
     recall = next(part for part in work if "recall" in part.what)
     assert recall.shorter == Setting("evaluation.retrieval", "off")
-    assert lines[2].endswith("(limit 8); about 3 min")  # 8 stories, by the model, 2 candidates and 5 rankings' choices
+    assert lines[2].endswith("(limit 8); about 3 min")  # 8 stories, by the model, 2 candidates and 6 rankings' choices
     assert "prompts of 128, 256 tokens, 6 rounds" in lines[-3]
     assert "if another ranking is better supported" in lines[-2]
     assert lines[-1].startswith("takes up to 19.6 MB of disk (")
@@ -510,7 +510,12 @@ def test_packaged_text_stands_in_where_no_text_is_given(shared: Path, tmp_path: 
     spread = prepare(model, tmp_path / "spread", config_from(quick(), overlay({"spread": True})))
     assert [one.options.spread for one in spread.evaluations if one.gate_evaluation == "perplexity"] == [True]
     assert "perplexity-rise" in prepared.limits
-    assert [one.name for one in prepared.rankings if one.check] == ["cosine@generic", "cosine@random", "cosine@self"]
+    assert [one.name for one in prepared.rankings if one.check] == [
+        "cosine@generic",
+        "cosine@random",
+        "cosine@self",
+        "weight-magnitude",
+    ]
     assert "perplexity on text like yours" in [one.what for one in prepared.missing]
     # What a variant was trained on does not judge it.
     trained = config_from(quick(), {"recovery": {"enabled": True, "data": "generic,self"}})
@@ -526,4 +531,4 @@ def test_packaged_text_stands_in_where_no_text_is_given(shared: Path, tmp_path: 
 def test_without_a_tokenizer_no_text_can_stand_in(tiny_models: Any, tmp_path: Path):
     prepared = prepare(str(tiny_models("llama-mha")), tmp_path / "audit", config_from(quick()))
     assert not [one for one in prepared.evaluations if one.gate_evaluation == "perplexity"]
-    assert [one.name for one in prepared.rankings if one.check] == ["cosine@random", "cosine@self"]
+    assert [one.name for one in prepared.rankings if one.check] == ["cosine@random", "cosine@self", "weight-magnitude"]
