@@ -69,13 +69,12 @@ class GgufModel(GgufStore):
         return gains - np.float32(self._gain_offset)
 
     def _in_halves(self, name: str, rows: slice | None) -> Bits:
-        """Rows in the order of transformers: those that turn together are half a head apart."""
+        """Rows of a tensor with heads: only whole heads can be put in order."""
         size, count = self._head_dim, self.spec(name).shape[0]
         begin, end, _ = (rows or slice(None)).indices(count)
         first = begin - begin % size
         pairs = super().raw(name, slice(first, min(count, -(-end // size) * size)))
-        halves = pairs.reshape(-1, size // 2, 2, *pairs.shape[1:]).swapaxes(1, 2).reshape(pairs.shape)
-        return halves[begin - first : max(begin, end) - first]
+        return in_halves(pairs, size)[begin - first : max(begin, end) - first]
 
     def _name(self, stored: str, dialect: Dialect) -> str:
         block = _BLOCK.fullmatch(stored)
@@ -108,6 +107,12 @@ class GgufFile(GgufStore):
 
     def translated(self, dialect: Dialect) -> GgufModel:
         return GgufModel(self.path, self._header, dialect)
+
+
+def in_halves(rows: Bits, head_dim: int) -> Bits:
+    """Rows ``[heads * head_dim, ...]`` in transformers' order: those that turn together are half a head apart."""
+    pairs = rows.reshape(-1, head_dim // 2, 2, *rows.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(rows.shape)
 
 
 def _head_dim(metadata: Mapping[str, Any]) -> int:
