@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
+from gatenorm.demo.sampler import Drawn
 from gatenorm.demo.tinyworld import Story, go_on
 
 T = TypeVar("T")
@@ -17,6 +18,19 @@ class NotChosenError(Exception):
     def __init__(self, probabilities: tuple[float, ...]):
         super().__init__(f"{len(probabilities)} options")
         self.probabilities = probabilities
+
+
+class Recorded(Drawn):
+    """Choices with a note of which option each of them was."""
+
+    def __init__(self, *seed: str | int):
+        super().__init__(*seed)
+        self.indices: list[int] = []
+
+    def choose(self, options: Sequence[T], weights: Sequence[int] | None = None) -> T:
+        chosen = super().choose(options, weights)
+        self.indices.append(options.index(chosen))
+        return chosen
 
 
 class Replayed:

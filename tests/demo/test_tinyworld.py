@@ -26,7 +26,7 @@ from gatenorm.demo.tinyworld import (
     tell,
     token_count,
 )
-from tests.demo.parser import NotChosenError, Replayed, derivations
+from tests.demo.parser import NotChosenError, Recorded, Replayed, derivations
 from tests.demo.rows import row, train_tokenizer
 
 GOLDEN = "44e84877a21e5b67ac58c6c09e5b67dd266e5e5c61a401c93a436ed9aa2b6d5d"
@@ -85,10 +85,10 @@ def test_a_text_that_the_generator_cannot_write_has_no_derivation():
 
 def test_choices_and_texts_correspond_one_to_one():
     """Different choices never give the same text, seen at every first divergence along some stories."""
-    source = Drawn("divergence")
+    source = Recorded("divergence")
     tell(source)
     for length in range(0, len(source.indices), 11):
-        begun = list(source.indices[:length])
+        begun = source.indices[:length]
         texts = set()
         with pytest.raises(NotChosenError) as stop:
             tell(Replayed(begun))

@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 
 import gatenorm
 from gatenorm.api import open_model, verify
+from gatenorm.checkpoint.formats.gguf.model import in_halves
 from gatenorm.checkpoint.formats.gguf.store import GgufStore
 from gatenorm.exports.gguf import types as gguf_types, writer as gguf
 from gatenorm.exports.gguf.tensors import interleaved
-from gatenorm.exports.verify.dequantized_model import in_halves, take_over
+from gatenorm.exports.verify.dequantized_model import take_over
 from gatenorm.exports.verify.gguf_comparison import compare
 from gatenorm.exports.verify.tolerances import ROUNDING
 from gatenorm.models.loading import load

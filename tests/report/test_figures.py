@@ -34,7 +34,7 @@ from gatenorm.records.evidence import (
 from gatenorm.records.rankings import RankingComparison
 from gatenorm.report.figures.curve import curve_figure, plot_curve, plot_pareto
 from gatenorm.report.figures.drawing import NARROW, WIDE, check_format, inline, svg
-from gatenorm.report.figures.evaluations import changes_figure, plot_retrieval
+from gatenorm.report.figures.evaluations import plot_retrieval, rows_figure
 from gatenorm.report.figures.rankings import (
     layers_figure,
     plot_agreement,
@@ -234,7 +234,11 @@ def test_a_change_is_drawn_in_the_row_of_its_task_also_where_others_are_missing(
     def series(name: str, tasks: list[str], style: int) -> Series:
         return Series(name, tuple(Point(-5.0, task, f"{name}, {task}", -9.0, -1.0) for task in tasks), style)
 
-    drawn = svg(changes_figure([series("small", ["rte"], 0), series("large", ["boolq", "rte"], 1)], "points")(WIDE))
+    drawn = svg(
+        rows_figure([series("small", ["rte"], 0), series("large", ["boolq", "rte"], 1)], "change, points", reference=0)(
+            WIDE
+        )
+    )
     at = {tip: float(y) for y, tip in re.findall(r'translate\([\d.]+,([\d.]+)\)"[^>]*><title>([^<]*)', drawn)}
     assert abs(at["small, rte"] - at["large, rte"]) < abs(at["large, rte"] - at["large, boolq"])
 

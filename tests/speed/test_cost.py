@@ -31,7 +31,6 @@ def made(layers: int = 4, kv_heads: int = 2) -> Architecture:
     return Architecture(
         width=8,
         heads=dict.fromkeys(range(layers), HeadCounts(2, kv_heads, 4, 4, 8 * kv_heads)),
-        context=None,
         rotary=0,
         itemsize=4.0,
         attention=dict.fromkeys(range(layers), attention),
@@ -148,7 +147,6 @@ def test_a_long_prompt_of_a_large_model_is_attention_for_the_most_part():
     llama = Architecture(
         width=4096,
         heads=dict.fromkeys(range(32), HeadCounts(32, 32, 128, 128, 2 * 32 * 128)),
-        context=None,
         rotary=128,
         itemsize=2.0,
         attention=dict.fromkeys(range(32), attention),

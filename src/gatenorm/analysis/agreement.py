@@ -1,7 +1,7 @@
 """How far two rankings of the same layers agree: rank correlations, and the layers that both would remove."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def agree(first: Scores, second: Scores) -> Agreement:
     Raises:
         CriterionError: they score different layers.
     """
-    one, other = by_layer(first), by_layer(second)
+    one, other = first.by_layer, second.by_layer
     if one.keys() != other.keys():
         problem = f"{label(first)} and {label(second)} score different layers, which cannot be compared"
         raise CriterionError("layers-differ", problem)
@@ -47,9 +47,9 @@ def removed_from(scores: Scores, layers: Sequence[int]) -> list[int]:
     return [next((n for n, count in enumerate(counts) if place[layer] < count), len(counts)) for layer in layers]
 
 
-def by_layer(scores: Scores) -> Mapping[int, float]:
-    """Scores by original layer number."""
-    return {s.layer: s.score for s in scores.layers}
+def agreements(scores: Sequence[Scores]) -> tuple[Agreement, ...]:
+    """How far every two of them agree."""
+    return tuple(agree(first, second) for first, second in combinations(scores, 2))
 
 
 def label(scores: Scores) -> str:

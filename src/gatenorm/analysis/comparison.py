@@ -1,11 +1,10 @@
 """Rankings held against each other: several criteria, or one against a cross-check."""
 
 from collections.abc import Sequence
-from itertools import combinations
 
-from gatenorm.analysis.agreement import agree, label
+from gatenorm.analysis.agreement import agree, agreements, label
 from gatenorm.analysis.bound import check_bound, measure_bound
-from gatenorm.analysis.diagnostics import few_shared, gate_norms_do_not_fall, weakest
+from gatenorm.analysis.diagnostics import few_shared, gate_norms_do_not_fall
 from gatenorm.calibration.samples import RANDOM, SELF, Calibration, with_source
 from gatenorm.criteria.criterion_spec import CriterionSpec, score_all
 from gatenorm.criteria.registry import weight_criterion
@@ -52,9 +51,9 @@ def held_against(scores: Scores, checks: Sequence[Scores], count: int, protect: 
         protect: layers that must stay, whatever a criterion says.
     """
     disputes, warnings = [], [gate_norms_do_not_fall(scores)]
-    chosen = {*weakest(scores, count, protect)}
+    chosen = {*scores.weakest(count, protect)}
     for check in checks:
-        other = {*weakest(check, count, protect)}
+        other = {*check.weakest(count, protect)}
         only_scores, only_check = tuple(sorted(chosen - other)), tuple(sorted(other - chosen))
         disputes.append(Dispute(check=label(check), only_scores=only_scores, only_check=only_check))
         warnings.append(few_shared(scores, check, count, protect))
@@ -103,7 +102,7 @@ def compare(
     return RankingComparison(
         model=session.layout.identity(),
         scores=tuple(scores),
-        agreements=tuple(agree(a, b) for a, b in combinations(scores, 2)),
+        agreements=agreements(scores),
         warnings=tuple(w for w in warnings if w is not None),
         bound=bound,
     )

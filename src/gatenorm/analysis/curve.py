@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from gatenorm.analysis.agreement import label
 from gatenorm.analysis.curve_metrics import FunctionProbe, Measure, Probe, TaskProbe, check_probes
-from gatenorm.analysis.diagnostics import curve_signatures, weakest
+from gatenorm.analysis.diagnostics import curve_signatures
 from gatenorm.analysis.latency import LatencyProbe
 from gatenorm.calibration.samples import Samples
 from gatenorm.calibration.shared_prefix import SharedPrefix
@@ -203,8 +203,8 @@ def curve(
     known = CurveResults(state, fingerprints)
     rankings = _rankings(session, asked, seed, progress)
     drawn = [score_weights(session.layout, RANDOM_BAND, seed=number) for number in range(seeds)]
-    along = {frozenset(weakest(s, n)) for s in rankings for n in numbers}
-    sets = along | {frozenset(weakest(s, n)) for s in drawn for n in numbers}
+    along = {frozenset(s.weakest(n)) for s in rankings for n in numbers}
+    sets = along | {frozenset(s.weakest(n)) for s in drawn for n in numbers}
     asked_of = {gone: [reading, *(probes if gone in along else ())] for gone in sets}
     _measure(model, known, asked_of, progress)
     lines = [_line(label(s), s, numbers, known, probes) for s in rankings]
@@ -250,7 +250,7 @@ def _rankings(
 
 def _line(name: str, scores: Scores, counts: Sequence[int], known: CurveResults, probes: Sequence[Probe]) -> Line:
     points = []
-    for gone in (weakest(scores, count) for count in counts):
+    for gone in (scores.weakest(count) for count in counts):
         records = Measurements(known.get(frozenset(gone), probe.name) for probe in probes)
         points.append(Point(layers=tuple(gone), perplexity=known.perplexity(frozenset(gone)), records=records))
     return Line(name=name, points=tuple(points))

@@ -63,8 +63,7 @@ class TaskProbe:
         return {"kind": self.job.kind, **self.job.key}
 
     def measure(self, model: Model, layers: Collection[int]) -> Evidence:
-        if self.job.run is None:
-            raise _compares(self.name)
+        assert self.job.run is not None  # as `check_probes` has seen
         return _without_items(self.job.run(model.edited_copy(Edits.of(ATTENTION, layers)), None))
 
 
@@ -90,9 +89,6 @@ def check_probes(model: Model, probes: Sequence[Probe]) -> None:
             raise EvaluationError("one-device-needed", problem, field="device", given="auto", expected="cpu or cuda")
         if isinstance(probe, TaskProbe):
             if probe.job.run is None:
-                raise _compares(probe.name)
+                problem = "compares two models, as only eval does"
+                raise EvaluationError("task-compares", problem, field="tasks", given=probe.name)
             _ = model.tokenizer  # refuses a model that has none
-
-
-def _compares(task: str) -> EvaluationError:
-    return EvaluationError("task-compares", "compares two models, as only eval does", field="tasks", given=task)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from gatenorm.analysis.agreement import by_layer, label, spearman
+from gatenorm.analysis.agreement import label, spearman
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.records import Diagnostic, Scores, spans
 from gatenorm.records.evidence import (
@@ -108,7 +108,7 @@ def too_high(before: float, after: float) -> bool:
 
 def few_shared(proxy: Scores, check: Scores, count: int, protect: Sequence[int] = ()) -> Diagnostic | None:
     """Fewer than half of the ``count`` layers that ``proxy`` would remove are among those that ``check`` would."""
-    chosen, other = (weakest(scores, count, protect) for scores in (proxy, check))
+    chosen, other = (scores.weakest(count, protect) for scores in (proxy, check))
     shared = sorted({*chosen} & {*other})
     if 2 * len(shared) >= count:
         return None
@@ -133,7 +133,7 @@ def gate_norms_do_not_fall(scores: Scores) -> Diagnostic | None:
     The paper's criterion rests on their falling towards the late layers. Looked for in criteria that are gate norms,
     on models of at least 6 layers.
     """
-    values = by_layer(scores)
+    values = scores.by_layer
     chosen = weight_criterion(scores.criterion)
     if chosen is None or not chosen.gate or len(values) < _FEWEST_LAYERS:
         return None
@@ -192,11 +192,6 @@ def curve_signatures(name: str, perplexities: Mapping[int, float]) -> list[Diagn
         )
         warnings.append(Diagnostic(message=message, evidence=evidence))
     return warnings
-
-
-def weakest(scores: Scores, count: int, protect: Sequence[int] = ()) -> list[int]:
-    """The ``count`` weakest layers that are not protected, weakest first."""
-    return [layer for layer in scores.ranking if layer not in set(protect)][:count]
 
 
 def _perplexity(

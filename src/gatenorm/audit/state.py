@@ -12,7 +12,7 @@ state/lock             held while an audit runs
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gatenorm.errors import AuditError, GatenormError, OutputError, RecordError
@@ -57,37 +57,21 @@ class State:
         Raises:
             OutputError: the origin cannot be written.
         """
-        if self.origin(name) == origin:
-            return
+        made_of = self.directory / "state" / "made" / f"{name}.json"
+        with suppress(RecordError):  # nothing readable says what was there
+            if read_record(Origin, made_of, "the origin of a variant") == origin:
+                return
         for path in paths:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        self.set_origin(name, origin)
-
-    def origin(self, name: str) -> Origin | None:
-        """What the variant of that name was made of; ``None`` where nothing readable says so."""
-        try:
-            return read_record(Origin, self._origin_file(name), "the origin of a variant")
-        except RecordError:
-            return None
-
-    def set_origin(self, name: str, origin: Origin) -> None:
-        """Note it, once the variant is there.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        write_json(self._origin_file(name), to_json(origin), parents=True)
+        write_json(made_of, to_json(origin), parents=True)
 
     def clear(self) -> None:
         """Delete what an audit that was killed left half done."""
         for folder in ("variants", "exports", "recovered", "state", "state/made", "state/measured"):
             remove_partials(self.directory / folder)
-
-    def _origin_file(self, name: str) -> Path:
-        return self.directory / "state" / "made" / f"{name}.json"
 
 
 def check_directory(directory: Path, model: ModelIdentity) -> None:

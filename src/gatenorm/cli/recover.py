@@ -10,7 +10,6 @@ from gatenorm.cli import console
 from gatenorm.cli.estimate import Estimate
 from gatenorm.cli.options import common, evaluation, ranking, recovery
 from gatenorm.errors import RecoveryError, named
-from gatenorm.records import to_json
 from gatenorm.records.numbers import duration
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def command(
             from gatenorm.report.figures.recovery import plot_study
 
             plot_study(result, plot)
-        console.deliver(json, to_json(result), lambda: show_study(result))
+        console.deliver(json, result, lambda: show_study(result))
         return
     for field, given in {"other": other, "tasks": tasks, "task_data": task_data, "plot": plot, "limit": limit}.items():
         if given is not None:
@@ -95,7 +94,7 @@ def command(
             model, out, data, parent=parent, report=report, drawing=drawing, writing=writing, **texts
         )
     if Processes.here("cpu").main:
-        console.deliver(json, to_json(recovered.record), lambda: show(recovered))
+        console.deliver(json, recovered.record, lambda: show(recovered))
 
 
 @contextmanager

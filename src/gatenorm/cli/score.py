@@ -76,7 +76,7 @@ def command(
                 calibration=tokens,
                 progress=progress,
             )
-        console.deliver(json, to_json(both), lambda: show_both(both, model, options), csv, both.rows())
+        console.deliver(json, both, lambda: show_both(both, model, options), csv, both.rows())
         return
     with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
         scores = api.score(

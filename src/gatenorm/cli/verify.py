@@ -4,7 +4,6 @@ import typer
 
 from gatenorm.cli import console
 from gatenorm.cli.options import common, export
-from gatenorm.records import to_json
 
 NAME = "verify"
 EXAMPLE = "Example: gatenorm verify ./llama-8.gguf --against ./llama-8"
@@ -34,6 +33,6 @@ def command(
     verification = api.verify(
         exported, layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, bars=console.progress_bar
     )
-    console.deliver(json, to_json(verification), lambda: show_verification(verification, exported, layout))
+    console.deliver(json, verification, lambda: show_verification(verification, exported, layout))
     if verification.faults:
         raise typer.Exit(DIFFERENT)

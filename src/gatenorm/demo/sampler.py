@@ -17,14 +17,13 @@ _MASK = (1 << 64) - 1
 class Drawn:
     """Choices drawn by a seeded generator (splitmix64), with the information in them added up.
 
-    ``nats`` is the sum of ``-log p`` over all choices so far, ``indices`` which option each of them was.
+    ``nats`` is the sum of ``-log p`` over all choices so far.
     """
 
     def __init__(self, *seed: str | int):
         text = "/".join(map(str, seed))
         self._state = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
         self.nats = 0.0
-        self.indices: list[int] = []
 
     def below(self, bound: int) -> int:
         """A whole number from 0 to ``bound - 1``, all equally likely (to within ``bound`` in 2^64)."""
@@ -49,5 +48,4 @@ class Drawn:
                 rest -= weights[index]
                 index += 1
             self.nats -= math.log(weights[index] / sum(weights))
-        self.indices.append(index)
         return options[index]

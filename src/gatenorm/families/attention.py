@@ -162,7 +162,7 @@ class AttentionWeights:
             FamilyError: no query and key weights where the family keeps them, or of another shape.
         """
         for role, expected in self._shapes().items():
-            name = self._name(role, f"{self.layout.projections[role]}.weight")
+            name = self._weight_name(role)
             if name not in self.layout.checkpoint:
                 raise FamilyError(
                     "tensor-missing", f"no tensor {name}", expected=f"the {role} projection of layer {self.layer} there"

@@ -108,7 +108,6 @@ class Architecture:
     """
 
     width: int
-    context: int | None
     rotary: int
     itemsize: float
     attention: Mapping[int, WeightCount]
@@ -159,7 +158,6 @@ class Architecture:
         windows = {layer: size for layer, size in windows.items() if layer in attention}
         return cls(
             width=layout.width,
-            context=layout.context,
             rotary=max((one.dims for layer in attention if (one := layout.rotary_of(layer))), default=0),
             itemsize=sum(t.nbytes for t in matrices) / max(1, sum(prod(t.shape) for t in matrices)),
             attention=attention,

@@ -1,7 +1,7 @@
 """What a criterion says of every layer: ``scores.json``."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import msgspec
 
@@ -55,12 +55,21 @@ class Scores(Record, frozen=True, tag="gatenorm/scores/1"):
         msgspec.structs.force_setattr(self, "ranking", ranking)
 
     @property
+    def by_layer(self) -> dict[int, float]:
+        """The scores by original layer number."""
+        return {one.layer: one.score for one in self.layers}
+
+    def weakest(self, count: int, protect: Collection[int] = ()) -> list[int]:
+        """The ``count`` weakest layers that are not protected, weakest first."""
+        return [layer for layer in self.ranking if layer not in protect][:count]
+
+    @property
     def ties(self) -> tuple[tuple[Layer, ...], ...]:
         """Layers, weakest first, between which the scores do not decide: neighbours within :data:`ERROR` of each other.
 
         Of these the ranking is as good as drawn.
         """
-        by_layer, found = {one.layer: one.score for one in self.layers}, [[*self.ranking[:1]]]
+        by_layer, found = self.by_layer, [[*self.ranking[:1]]]
         for layer in self.ranking[1:]:
             low, high = by_layer[found[-1][-1]], by_layer[layer]
             if high - low <= ERROR * max(abs(low), abs(high)):

@@ -1,9 +1,8 @@
 """The figure of a reproduction, by the package that draws those of ``curve`` and ``compare``."""
 
-from itertools import combinations
 from pathlib import Path
 
-from gatenorm.analysis.agreement import agree
+from gatenorm.analysis.agreement import agreements
 from gatenorm.errors import OutputError
 from gatenorm.records.rankings import RankingComparison
 from gatenorm.study.record import Reproduction
@@ -37,5 +36,4 @@ def plot(found: Reproduction, path: Path) -> None:
     elif found.plot == "layers":
         plot_layers(scores, path)
     else:
-        agreements = tuple(agree(a, b) for a, b in combinations(scores, 2))
-        plot_agreement(RankingComparison(found.model, scores, agreements, ()), path)
+        plot_agreement(RankingComparison(found.model, scores, agreements(scores), ()), path)

@@ -57,8 +57,7 @@ def plan_by_scores(
         problem = f"are of {scores.model.name}, which is not this checkpoint"
         raise PlanError("scores-of-another-model", problem, field="scores", hint="score it first")
     check_count(layout, count, protect, scores.kind)
-    free = [i for i in scores.ranking if i not in set(protect)]
-    new = edits_of(scores.kind, free[:count], layout.layers, operation)
+    new = edits_of(scores.kind, scores.weakest(count, protect), layout.layers, operation)
     _check_new(layout, new, protect)
     return compose(layout, new, scores.kind, scores.criterion, scores, protect)
 

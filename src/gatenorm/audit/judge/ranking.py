@@ -1,9 +1,8 @@
 """Which ranking this model's losses support best, and how far all of them agree."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
-from gatenorm.analysis.agreement import agree, label
+from gatenorm.analysis.agreement import agreements, label
 from gatenorm.analysis.diagnostics import few_shared
 from gatenorm.calibration.samples import SELF
 from gatenorm.families import Layout
@@ -62,5 +61,5 @@ def comparison(layout: Layout, scores: Sequence[Scores]) -> RankingComparison | 
     """How far all rankings agree with each other; ``None`` for one alone."""
     if len(scores) < 2:
         return None
-    agreements = tuple(agree(a, b) for a, b in combinations(scores, 2))
-    return RankingComparison(model=layout.identity(), scores=tuple(scores), agreements=agreements, warnings=())
+    found = agreements(scores)
+    return RankingComparison(model=layout.identity(), scores=tuple(scores), agreements=found, warnings=())

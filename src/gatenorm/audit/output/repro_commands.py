@@ -18,9 +18,8 @@ from gatenorm.engines import engine_named
 from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.exports.registry import export_form
 from gatenorm.models.named import training_source
-from gatenorm.records import REMOVE, Evidence
+from gatenorm.records import REMOVE
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SPEED, GateResult, StepName, Verdict
-from gatenorm.records.evidence import Speed
 from gatenorm.records.provenance import Command
 
 # Of a request, what the command line calls by the same names.
@@ -91,11 +90,11 @@ def _use(work: Workflow, variant: Variant, model: str) -> Command:
     form = export_form("gguf")
     if find_spec("gguf") is not None and not form.obstacles(open_model(work.directory(variant))):
         out = work.cache.state.directory / f"{variant.name}.gguf"
-        command = _joined("gatenorm", "export", _directory(work, variant), "--to", "gguf", "-o", out)
+        command = _joined("gatenorm", "export", work.directory(variant), "--to", "gguf", "-o", out)
         return Command(
             what="write it for llama.cpp (transformers and vLLM read the directory as it is)", command=command
         )
-    command = _joined("gatenorm", "bench", _directory(work, variant), "--baseline", model, *_hardware(work))
+    command = _joined("gatenorm", "bench", work.directory(variant), "--baseline", model, *_hardware(work))
     return Command(what="time it beside the unpruned model", command=command)
 
 
@@ -142,7 +141,7 @@ def _evaluation(work: Workflow, planned: PlannedEvaluation, variant: Variant, mo
         value = getattr(planned.options, name)
         if value is not None and value != getattr(TaskOptions(), name):
             parts += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-    head = ("gatenorm", "eval", _directory(work, variant), "--baseline", model, "--tasks", planned.task)
+    head = ("gatenorm", "eval", work.directory(variant), "--baseline", model, "--tasks", planned.task)
     return _joined(*head, *parts, *_hardware(work))
 
 
@@ -150,12 +149,12 @@ def _timing(work: Workflow, model: str) -> str:
     """For the first engine chosen and the first candidate that was timed in it; exports where it reads those."""
     settings = work.config.speed
     engine = settings.engines[0]
-    timed = next((c for c in work.candidates if any(_is_timing(e, engine) for e in c.records)), None)
+    timed = next((c for c in work.candidates if c.timed_in(engine)), None)
     if timed is None:
         return ""
     form = form_for(engine)
     if form is None:
-        variant, unpruned = _directory(work, timed), model
+        variant, unpruned = str(work.directory(timed)), model
     else:
         variant, unpruned = (str(export_path(work.cache.state.directory, n, form)) for n in (timed.name, UNPRUNED))
     lists = {"--lengths": settings.lengths, "--batches": settings.batches if settings.batches != (1,) else ()}
@@ -165,16 +164,12 @@ def _timing(work: Workflow, model: str) -> str:
     return _joined("gatenorm", "bench", variant, "--baseline", unpruned, "--engine", engine, *parts)
 
 
-def _is_timing(record: Evidence, engine: str) -> bool:
-    return isinstance(record, Speed) and record.protocol.engine == engine
-
-
 def _recovery(work: Workflow, variant: Variant, model: str) -> str:
     settings = work.config.recovery
     options = {"--steps": settings.steps, "--objective": settings.objective}
     parts = [part for option, value in options.items() if value is not None for part in (option, str(value))]
     data = training_source(work.cache.layout, settings.data)
-    head = ("gatenorm", "recover", _directory(work, variant), "-o", "RECOVERED", "--data", data)
+    head = ("gatenorm", "recover", work.directory(variant), "-o", "RECOVERED", "--data", data)
     return _joined(*head, "--parent", model, *parts, *_hardware(work))
 
 
@@ -183,10 +178,6 @@ def _hardware(work: Workflow, dtypes: Collection[str] = COMPUTED) -> list[str]:
     run, default = work.config.run, Run()
     parts = ["--device", run.device] if run.device != default.device else []
     return parts + (["--dtype", run.dtype] if run.dtype != default.dtype and run.dtype in dtypes else [])
-
-
-def _directory(work: Workflow, variant: Variant) -> str:
-    return str(work.directory(variant))
 
 
 def _listed(numbers: Sequence[int]) -> str:

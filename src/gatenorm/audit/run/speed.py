@@ -59,7 +59,7 @@ def _in_engine(
     paths, missing = _paths(engine, cache, candidates)
     unpruned = paths.pop(UNPRUNED, None)
     # Recovered ones bring the timings of what they were trained from.
-    waiting = [c for c in candidates if c.name in paths and not _timed(c, engine)]
+    waiting = [c for c in candidates if c.name in paths and not c.timed_in(engine)]
     if unpruned is None or not waiting:
         return missing
     unique = list({c.edits: c for c in waiting}.values())
@@ -133,7 +133,3 @@ def _timing(engine: str, cache: JobCache, unpruned: str, paths: list[str], group
         engine=engine,
         **{name: getattr(speed, name) for name in ("lengths", "batches", "new_tokens", "rounds")},
     )
-
-
-def _timed(variant: Variant, engine: str) -> bool:
-    return any(e.protocol.engine == engine for e in of_type(variant.records, Speed))

@@ -9,6 +9,7 @@ from gatenorm.audit.plan.rankings import in_file_names
 from gatenorm.families import Layout
 from gatenorm.records import ATTENTION, REMOVE, Edits, Evidence, Plan, Scores
 from gatenorm.records.audit import CANDIDATE, PRUNED, Role
+from gatenorm.records.evidence import Speed, of_type
 from gatenorm.surgery.planning import plan_by_scores
 
 
@@ -36,6 +37,10 @@ class Variant:
     def edits(self) -> Edits:
         """What was done to the audited model."""
         return self.plan.added
+
+    def timed_in(self, engine: str) -> bool:
+        """Whether an engine has timed it."""
+        return any(record.protocol.engine == engine for record in of_type(self.records, Speed))
 
     def share(self, layout: Layout) -> float:
         return len(self.edited_attention) / len(layout.removable(ATTENTION))

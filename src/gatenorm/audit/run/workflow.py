@@ -45,7 +45,7 @@ RECOVERS = Setting("recovery.enabled", "true")
 class Workflow:
     """One audit at work; every method is a step, or half of one, and leaves its results in the attributes.
 
-    A step returns what it found in a line; empty where the names of its evaluations say enough.
+    A step returns what it found in a line; for one that only evaluates, the names of its evaluations say enough.
     """
 
     def __init__(self, cache: JobCache):
@@ -62,19 +62,20 @@ class Workflow:
         self.details: dict[StepName, str] = {}
 
     def run(self) -> None:
-        """All steps in their order."""
+        """All steps in their order; those without work of their own evaluate the candidates."""
         steps = {
             StepName.SCORE: self._score,
             StepName.BUILD: self._build,
             StepName.TASKS: self._perplexity_and_tasks,
-            StepName.WORKLOAD: self._workload,
-            StepName.REFUSAL_AND_RETRIEVAL: self._refusal_and_retrieval,
             StepName.SPEED: self._speed,
             StepName.RECOVERY: self._recover,
         }
         for name in StepName:
             self.cache.begin(name)
-            self.details[name] = steps[name]()
+            if name in steps:
+                self.details[name] = steps[name]()
+            else:
+                self._evaluate([planned for planned in self.plan.evaluations if planned.step == name], self.candidates)
 
     def evaluations(self, *feeds: str) -> list[PlannedEvaluation]:
         """The planned evaluations that feed one of these gates."""
@@ -141,19 +142,6 @@ class Workflow:
         self._evaluate([planned for planned in others if planned.step == StepName.TASKS], self.candidates)
         rejected = [c.name for c in self.candidates if c.rejected]
         return f"{len(rejected)} rejected early" + (f": {', '.join(rejected)}" if rejected else "")
-
-    def _workload(self) -> str:
-        """The user's own prompts."""
-        return self._measure(StepName.WORKLOAD)
-
-    def _refusal_and_retrieval(self) -> str:
-        """What averages do not show."""
-        return self._measure(StepName.REFUSAL_AND_RETRIEVAL)
-
-    def _measure(self, step: StepName) -> str:
-        """The evaluations of a step, whose names say enough."""
-        self._evaluate([planned for planned in self.plan.evaluations if planned.step == step], self.candidates)
-        return ""
 
     def _speed(self) -> str:
         """Exports, whether they compute the same, and timings, alone."""

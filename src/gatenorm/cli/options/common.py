@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, TypedDict
 
 from gatenorm.cli import console
-from gatenorm.cli.declaration import EXECUTION, INPUT, OTHER, OUTPUT, REQUIRED, argument, panel
+from gatenorm.cli.declaration import EXECUTION, INPUT, OTHER, OUTPUT, argument, panel
 from gatenorm.cli.readers import Dtype as DtypeName, Rows
 from gatenorm.records import numbers
 from gatenorm.records.numbers import Seed
@@ -35,7 +35,6 @@ Csv = Annotated[str | None, output("--csv FILE", "Write the figures as CSV (- fo
 Plot = Annotated[
     Path | None, output("--plot FILE", "Draw the result to FILE (.png, .svg or .html)", check=console.check_plot)
 ]
-NewDirectory = Annotated[Path, output("-o, --out DIR", "New directory; must not exist yet", REQUIRED)]
 Device = Annotated[
     str,
     execution(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from gatenorm.analysis.agreement import BUDGETS, by_layer, label, removed_from
+from gatenorm.analysis.agreement import BUDGETS, label, removed_from
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.records.rankings import Agreement, Bound, RankingComparison
@@ -18,7 +18,7 @@ def show(comparison: RankingComparison) -> None:
     console.print_table(_costs(comparison))
     if any(scores.calibration for scores in comparison.scores):
         console.say("seconds are what each would take alone: the model is loaded once, and one pass can serve several")
-    console.print_parts(lambda layers: _choices(comparison, layers), sorted(by_layer(comparison.scores[0])))
+    console.print_parts(lambda layers: _choices(comparison, layers), sorted(comparison.scores[0].by_layer))
     console.print_table(_agreements(comparison))
     last = label(comparison.scores[-1])
     if len(comparison.scores) > _ALL_PAIRS:

@@ -122,7 +122,7 @@ def _scores_table(scores: Scores, cluster: set[int], layout: Layout) -> Table:
     what = "" if scores.kind == ATTENTION else f" of {SINGULAR[scores.kind]}s"
     rows = table(f"{scores.model.name}: {label(scores)}{what} ({summary})", ">layer", ">score", ">rank")
     rows.add_column("0 to the largest score", min_width=_BAR)
-    by_layer = {s.layer: s.score for s in scores.layers}
+    by_layer = scores.by_layer
     largest = max(by_layer.values()) or 1.0
     tied = {layer for layers in scores.ties for layer in layers}
     rank = {layer: f"{place}{'=' if layer in tied else ''}" for place, layer in enumerate(scores.ranking, start=1)}

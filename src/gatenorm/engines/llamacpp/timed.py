@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from gatenorm.checkpoint.formats.gguf.metadata import kv_heads, query_heads, read_model
+from gatenorm.checkpoint.formats.gguf.metadata import head_dim, kv_heads, read_model
 from gatenorm.engines import Case, Sample, Setting, SkippedError, refuses
 from gatenorm.models import memory
 
@@ -132,11 +132,7 @@ class LlamaCppTimed:
 
 def _read(path: Path) -> tuple[int, int]:
     fields = read_model(path)
-    name = fields["general.architecture"]
-    size = fields.get(f"{name}.attention.key_length")
-    if size is None:
-        size = fields[f"{name}.embedding_length"] // max(1, *query_heads(fields))
-    return len(fields["tokenizer.ggml.tokens"]), 2 * size * sum(kv_heads(fields))
+    return len(fields["tokenizer.ggml.tokens"]), 2 * head_dim(fields) * sum(kv_heads(fields))
 
 
 @contextmanager

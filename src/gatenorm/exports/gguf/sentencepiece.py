@@ -12,7 +12,7 @@ from gatenorm.errors import OutputError
 from gatenorm.files import LARGE, read_small
 
 _BPE = 2
-_IDENTITY = "identity"
+_IDENTITY = b"identity"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_sentencepiece(path: Path) -> SentencePiece:
         raise OutputError(
             "tokenizer-type-unsupported", "its tokenizer is a SentencePiece model of another kind than BPE"
         )
-    if normaliser.get(2) or normaliser.get(1, b"identity") != _IDENTITY.encode() or normaliser.get(4, 1):
+    if normaliser.get(2) or normaliser.get(1, _IDENTITY) != _IDENTITY or normaliser.get(4, 1):
         raise OutputError(
             "normalizer-unsupported",
             "its SentencePiece tokenizer rewrites texts before cutting them, which llama.cpp does not",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gatenorm.checkpoint import TensorStore
 from gatenorm.checkpoint.dtypes import Float32
+from gatenorm.checkpoint.formats.gguf.model import in_halves
 from gatenorm.checkpoint.formats.gguf.store import GgufStore
 from gatenorm.errors import EvaluationError
 from gatenorm.exports import llama_like
@@ -80,10 +81,3 @@ def take_over(
             parameters[name].copy_(torch.from_numpy(found))
 
     return compare(contents, layout, keep, progress)
-
-
-def in_halves(rows: Float32, head_dim: int) -> Float32:
-    """The inverse of :func:`gatenorm.exports.gguf.tensors.interleaved`."""
-    pairs = rows.reshape(-1, head_dim // 2, 2, *rows.shape[1:])
-    found: Float32 = pairs.swapaxes(1, 2).reshape(rows.shape)
-    return found

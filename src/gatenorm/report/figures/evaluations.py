@@ -17,11 +17,6 @@ from gatenorm.report.figures.palette import SERIES
 from gatenorm.report.figures.series import SOLID, Point, Series, series_chart
 
 
-def changes_figure(series: Sequence[Series], unit: str) -> Figure:
-    """What lies left of zero was lost; each point's ``y`` is the name of its task."""
-    return rows_figure(series, f"change, {unit}", reference=0)
-
-
 def rows_figure(
     series: Sequence[Series], title: str, reference: float, *, apart: bool = True, legend: Sequence[str] | None = None
 ) -> Figure:

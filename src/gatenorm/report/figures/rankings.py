@@ -5,7 +5,7 @@ from pathlib import Path
 
 import altair as alt
 
-from gatenorm.analysis.agreement import BUDGETS, by_layer, label, removed_from
+from gatenorm.analysis.agreement import BUDGETS, label, removed_from
 from gatenorm.errors import OutputError
 from gatenorm.records import Scores
 from gatenorm.records.rankings import Agreement, RankingComparison
@@ -84,7 +84,7 @@ def plot_heads(scores: Scores, path: Path) -> None:
 
 def selection_figure(rankings: Sequence[Scores]) -> Figure:
     """Which layers every ranking removes at 10, 20, 40 and 50 %; the darker, the sooner."""
-    layers = sorted(by_layer(rankings[0]))
+    layers = sorted(rankings[0].by_layer)
     tiles = []
     for scores in rankings:
         for layer, n in zip(layers, removed_from(scores, layers), strict=True):

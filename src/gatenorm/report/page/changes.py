@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from gatenorm.findings import Change
-from gatenorm.report.figures.evaluations import changes_figure
+from gatenorm.report.figures.evaluations import rows_figure
 from gatenorm.report.figures.series import Point, Series
 from gatenorm.report.page.blocks import Cell, Chart, Row, Table, numeric
 from gatenorm.report.page.wording import NONE, fixed, percent, span
@@ -19,7 +19,7 @@ def changes_chart(name: str, title: str, changes: Mapping[str, Sequence[Change]]
             f"Changes in points for {', '.join(changes)}, a row for each {what}; bars are 95% intervals of the paired "
             "difference. A mark left of zero is a loss; an interval that includes zero shows no certain change."
         ),
-        figure=changes_figure(series, "points"),
+        figure=rows_figure(series, "change, points", reference=0),
         table=Table.of_rows(title, [_row(model, c, what) for model, own in changes.items() for c in own], wide=True),
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gatenorm.analysis.agreement import BUDGETS, by_layer, label, removed_from
+from gatenorm.analysis.agreement import BUDGETS, label, removed_from
 from gatenorm.findings import perplexities
 from gatenorm.records import ATTENTION, Scores, spans
 from gatenorm.records.audit import CANDIDATE, PRUNED, Audit, AuditedVariant
@@ -169,7 +169,7 @@ def _fates(variant: AuditedVariant) -> dict[int, str]:
 
 
 def _selection(own: list[Scores]) -> Chart:
-    layers = sorted(by_layer(own[0]))
+    layers = sorted(own[0].by_layer)
     counts = [count_for_share(share, len(layers)) for share in BUDGETS]
     columns = [Column("Criterion")]
     columns += [Column(f"Removed at {share:.0%}", f"{n} layers") for share, n in zip(BUDGETS, counts, strict=True)]

@@ -117,9 +117,8 @@ def bench(
             raise EvaluationError("nothing-measured", f"nothing could be measured: {timed[0].skipped}")
         by_label = dict(zip(labels, everyone, strict=True))
         first = {m.case: m for m in timed if baseline and m.name == labels[0]}
-        machine = (
-            protocol.machine
-        )  # what an operation takes of an ideal is predicted for this one where none is asked for
+        # What an operation takes of an ideal is predicted for this machine where none is asked for.
+        machine = protocol.machine
         records = []
         for m in timed:
             session, variant = sessions[m.name], by_label[m.name]

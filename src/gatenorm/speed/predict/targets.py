@@ -11,11 +11,7 @@ from gatenorm.records.machine import Machine
 from gatenorm.speed.predict.cost_model import Forecast, forecast, forecasts
 from gatenorm.speed.predict.machines import DEFAULT, machine
 from gatenorm.surgery.operation import check_operation
-from gatenorm.surgery.planning import (
-    check_count,
-    count_for_share,
-    most_removable,
-)
+from gatenorm.surgery.planning import check_count, count_for_share, most_removable
 
 DEFAULT_CONTEXT = 4096
 _SHARES = (0.1, 0.2, 0.4)

@@ -37,9 +37,11 @@ def read_model(path: Path) -> Mapping[str, Any]:
     return fields
 
 
-def query_heads(fields: Mapping[str, Any]) -> list[int]:
-    """Query heads of every layer of a model that :func:`read_model` has read."""
-    return _by_layer(fields, _HEADS)
+def head_dim(fields: Mapping[str, Any]) -> int:
+    """Elements of a head of a model that :func:`read_model` has read; its share of the width unless the file says."""
+    architecture = fields["general.architecture"]
+    width = fields[f"{architecture}.embedding_length"] // max(1, *_by_layer(fields, _HEADS))
+    return int(fields.get(f"{architecture}.attention.key_length", width))
 
 
 def kv_heads(fields: Mapping[str, Any]) -> list[int]:

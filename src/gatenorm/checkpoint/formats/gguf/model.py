@@ -1,7 +1,7 @@
 """A GGUF file as the model in it: transformers' names of tensors, the terms of ``config.json``."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ import numpy as np
 from gatenorm.checkpoint.dialect import Dialect
 from gatenorm.checkpoint.dtypes import Bits, Float32
 from gatenorm.checkpoint.formats.gguf.header import Header, read_header
-from gatenorm.checkpoint.formats.gguf.metadata import check_model, query_heads
+from gatenorm.checkpoint.formats.gguf.metadata import check_model, head_dim
 from gatenorm.checkpoint.formats.gguf.store import GgufStore
 from gatenorm.errors import CheckpointError
 
@@ -38,7 +38,7 @@ class GgufModel(GgufStore):
         check_model(path, self.metadata)
         if _EMBEDDING not in self.specs:
             raise CheckpointError("gguf-no-model", f"{path} has no {_EMBEDDING}: is it a language model?")
-        self._head_dim = _head_dim(self.metadata)
+        self._head_dim = head_dim(self.metadata)
         if dialect.names.interleaved and self._head_dim % 2:
             raise CheckpointError("gguf-no-model", f"{path} has heads of {self._head_dim} dimensions, an odd number")
         self._gain_offset = dialect.gain_offset
@@ -69,13 +69,12 @@ class GgufModel(GgufStore):
         return gains - np.float32(self._gain_offset)
 
     def _in_halves(self, name: str, rows: slice | None) -> Bits:
-        """Rows in the order of transformers: those that turn together are half a head apart."""
+        """Rows of a tensor with heads: only whole heads can be put in order."""
         size, count = self._head_dim, self.spec(name).shape[0]
         begin, end, _ = (rows or slice(None)).indices(count)
         first = begin - begin % size
         pairs = super().raw(name, slice(first, min(count, -(-end // size) * size)))
-        halves = pairs.reshape(-1, size // 2, 2, *pairs.shape[1:]).swapaxes(1, 2).reshape(pairs.shape)
-        return halves[begin - first : max(begin, end) - first]
+        return in_halves(pairs, size)[begin - first : max(begin, end) - first]
 
     def _name(self, stored: str, dialect: Dialect) -> str:
         block = _BLOCK.fullmatch(stored)
@@ -110,10 +109,10 @@ class GgufFile(GgufStore):
         return GgufModel(self.path, self._header, dialect)
 
 
-def _head_dim(metadata: Mapping[str, Any]) -> int:
-    architecture = metadata["general.architecture"]
-    width = metadata[f"{architecture}.embedding_length"] // max(1, *query_heads(metadata))
-    return int(metadata.get(f"{architecture}.attention.key_length", width))
+def in_halves(rows: Bits, head_dim: int) -> Bits:
+    """Rows ``[heads * head_dim, ...]`` in transformers' order: those that turn together are half a head apart."""
+    pairs = rows.reshape(-1, head_dim // 2, 2, *rows.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(rows.shape)
 
 
 def _config(store: GgufStore, dialect: Dialect, head_dim: int) -> Iterator[tuple[str, Any]]:
