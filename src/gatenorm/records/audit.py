@@ -40,6 +40,21 @@ class Role(StrEnum):
     COMPARISON = "comparison"
 
 
+class VariantState(StrEnum):
+    """Of a variant: as pruning left it, or trained after that."""
+
+    PRUNED = "pruned"
+    RECOVERED = "pruned and recovered"
+
+
+class StepStatus(StrEnum):
+    """Of a step of the workflow."""
+
+    DONE = "done"
+    PARTLY = "partly"
+    NOT_DONE = "not examined"
+
+
 PASSES, FAILS, INCONCLUSIVE = Outcome
 QUALITY, SPEED, SAFETY = Aspect
 CANDIDATE, COMPARISON = Role
@@ -49,8 +64,8 @@ BY_CHANCE = "the unpruned model does no better than chance, so this test cannot 
 WORST_FIRST = (FAILS, INCONCLUSIVE, PASSES)
 # Of a part of the verdict that no gate judges.
 INFORMATION = "for information"
-PRUNED, RECOVERED = "pruned", "pruned and recovered"
-DONE, PARTLY, NOT_DONE = "done", "partly", "not examined"
+PRUNED, RECOVERED = VariantState
+DONE, PARTLY, NOT_DONE = StepStatus
 
 
 class StepName(StrEnum):
@@ -151,7 +166,7 @@ class AuditedVariant(Value, frozen=True, kw_only=True):
     present: int
     plan: Plan
     role: Role = CANDIDATE
-    state: str = PRUNED
+    state: VariantState = PRUNED
     outcome: Outcome = INCONCLUSIVE
     gates: tuple[GateResult, ...] = ()
     evidence: Measurements = Measurements()
@@ -163,8 +178,8 @@ class AuditedVariant(Value, frozen=True, kw_only=True):
 class Step(Value, frozen=True, kw_only=True):
     """One step of the workflow: whether it was done, what it found in a line, the command that repeats it."""
 
-    name: str
-    status: str
+    name: StepName
+    status: StepStatus
     detail: str
     seconds: float
     command: str = ""

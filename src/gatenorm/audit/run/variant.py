@@ -8,7 +8,7 @@ from gatenorm.audit.plan.budgets import Budget
 from gatenorm.audit.plan.rankings import in_file_names
 from gatenorm.families import Layout
 from gatenorm.records import ATTENTION, REMOVE, Edits, Evidence, Plan, Scores
-from gatenorm.records.audit import CANDIDATE, PRUNED, Role
+from gatenorm.records.audit import CANDIDATE, PRUNED, Role, VariantState
 from gatenorm.records.evidence import Speed, of_type
 from gatenorm.surgery.planning import plan_by_scores
 
@@ -23,7 +23,7 @@ class Variant:
     plan: Plan
     operation: str = REMOVE
     role: Role = CANDIDATE
-    state: str = PRUNED
+    state: VariantState = PRUNED
     directory: str = ""
     records: list[Evidence] = field(default_factory=list)
     rejected: str = ""
