@@ -514,6 +514,7 @@ def test_packaged_text_stands_in_where_no_text_is_given(shared: Path, tmp_path: 
         "cosine@generic",
         "cosine@random",
         "cosine@self",
+        "norm-ratio@generic",
         "weight-magnitude",
     ]
     assert "perplexity on text like yours" in [one.what for one in prepared.missing]

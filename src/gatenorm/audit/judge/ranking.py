@@ -26,7 +26,7 @@ def best_supported(
 
     Args:
         scores: those of the configuration, the first of them the one under test.
-        checks: the data-free cosines, the one on calibration text, and weight-magnitude.
+        checks: the data-free cosines, the one on calibration text, norm-ratio and weight-magnitude.
         count: how many layers the judged choice removes.
         measured: that choice on the first text by ranking's name; empty where there is no text.
     """
@@ -38,7 +38,7 @@ def best_supported(
         others = "".join(f"; by {name} {_more(margin)}" for name, margin in margins.items())
         why = f"with {count} removed its loss is {losses[best]:.4f} nats a token{others}"
         return BestSupported(ranking=best, why=why, count=count, losses=losses, rule=RULE, margins=margins)
-    cosines = [check for check in checks if check.calibration is not None]
+    cosines = [check for check in checks if check.criterion == "cosine"]
     doubted = bool(cosines) and all(few_shared(scores[0], check, count) is not None for check in cosines)
     on_self = next((label(c) for c in cosines if c.calibration and c.calibration.source == SELF), first)
     why = (

@@ -20,7 +20,7 @@ from gatenorm.evaluation.core.generic import mixture_sha256
 from gatenorm.evaluation.core.text import GENERIC, LINES, PARQUET, WIKITEXT2, read_text, source_path
 from gatenorm.records import Scores
 
-_COSINE, _WEIGHT_MAGNITUDE = "cosine", "weight-magnitude"
+_COSINE, _NORM_RATIO, _WEIGHT_MAGNITUDE = "cosine", "norm-ratio", "weight-magnitude"
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ def planned_rankings(config: Config, *, runs: bool, reads: bool = False) -> list
     if runs:
         sources = [GENERIC if reads else None, RANDOM, SELF, settings.calibration]
         planned += [PlannedRanking(_COSINE, source, check=True) for source in dict.fromkeys(sources) if source]
+        planned += [PlannedRanking(_NORM_RATIO, GENERIC, check=True)] if reads else []
         planned.append(PlannedRanking(_WEIGHT_MAGNITUDE, check=True))
     planned.append(PlannedRanking("depth", baseline=True))
     planned += [PlannedRanking("random", seed=seed + n, baseline=True) for n in range(settings.random_draws)]
