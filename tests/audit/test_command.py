@@ -75,6 +75,10 @@ def test_what_would_make_an_audit_look_is_given_as_an_option(tmp_path: Path):
     gaps.append(NotExamined.unless(StepName.RECOVERY, "recovery", "not asked for", RECOVERS))
     told = [remedy(gap, namer({}, None)) for gap in gaps]
     assert {"give --recover", "give --gate speed-up=1.02", "set --retrieval to on"} <= {*told}
+    words = NotExamined.unless(
+        StepName.SPEED, "exports", "none", Setting("speed.engines", "one that reads files, if any")
+    )
+    assert remedy(words, namer({}, None)) == "set --engine to one that reads files, if any"
     for line in told:
         verb, option, *rest = line.split(" ", 2)
         value = rest[0].removeprefix("to ") if verb == "set" else " ".join(rest)

@@ -74,7 +74,9 @@ def remedy(gap: NotExamined, named: Callable[[str], str]) -> str:
         return f"give {name}"
     if name == key and key.startswith("gates."):  # no file has it
         return f"give --gate {key.removeprefix('gates.')}={value}"
-    return f"set {name} to {value.strip('[]').replace(', ', ',') if name.startswith('--') else value}"
+    if name.startswith("--") and value.startswith("["):
+        value = value.strip("[]").replace(", ", ",")
+    return f"set {name} to {value}"
 
 
 def overlay(given: Given) -> dict[str, dict[str, object]]:
