@@ -23,8 +23,8 @@ from tests.test_documents import ROOT, commands
 # Why commands are not run here, by a pattern of them; the first that fits counts.
 NOT_RUN = {
     r"novels-16L|novels-8|novels-distill|stories3M|neo\b|llama-24": "a measurement on a model that is not part of this",
-    r"smollm2|\bsix\b": "a model of the hub, measured by hand",
-    r"reproduce (mine|llama|gemma)": "tests/study carries recipes out, on the built-in model and on stand-ins",
+    r"smollm2|work/real/|\bsix\b": "a real language model, measured by hand",
+    r"reproduce (mine|llama|gemma|qwen)": "tests/study carries recipes out, on the built-in model and on stand-ins",
     r"meta-llama/": "needs the network",
     r"\bmodel\.gguf": "a file of llama.cpp's architecture llama: tests/cli/test_gguf_files.py writes one",
     r"--criterion query-norm": "the criterion that CONTRIBUTING writes: tests/plugin has one of its own",

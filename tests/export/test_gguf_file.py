@@ -219,7 +219,7 @@ def with_tokenizer(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("qwen3", "normalised"),
+        ("qwen3", "QK-norm"),
         ("gemma2", "RMSNorm"),
         ("olmo2", "post-norm"),
         ("gpt2", "gpt2 blocks"),

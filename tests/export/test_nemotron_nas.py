@@ -331,7 +331,7 @@ def test_an_output_matrix_beside_tied_embeddings_counts_where_it_differs(same: b
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("qwen3", "normalised"),
+        ("qwen3", "QK-norm"),
         ("gemma2", "RMSNorm"),
         ("olmo2", "post-norm"),
         ("gpt2", "gpt2 blocks"),

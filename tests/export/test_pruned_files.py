@@ -105,7 +105,7 @@ def test_an_export_of_a_directory_is_a_model_too(tmp_path: Path):
 @pytest.mark.parametrize(
     ("case", "architecture", "why"),
     [
-        ("qwen3", "qwen3", "normalised"),
+        ("qwen3", "qwen3", "QK-norm"),
         ("gemma2", "gemma2", "attn_logit_softcapping"),
         ("phi3", "phi3", "fused"),
         ("gpt_oss", "gpt-oss", "gpt_oss"),
