@@ -247,7 +247,7 @@ def test_trainings_are_counted_and_reported_step_by_step(tmp_path: Path):
 title: two budgets
 model: demo
 calibration: {source: generic}
-recovery: {counts: [1, 2], steps: 2, batch: 1, length: 32}
+recovery: {counts: [1, 2], steps: 2, batch: 1, length: 32, limit: 2}
 claims: [{says: it works, figure: boundary/gate-norm/perplexity, above: 1}]
 """)
     text = tmp_path / "held-out.txt"
