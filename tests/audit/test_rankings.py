@@ -114,3 +114,21 @@ def test_the_comparison_that_chooses_a_ranking_has_its_interval():
     assert best.why.startswith("with 1 removed its loss is 2.0000 nats a token; by ov-norm 0.5033 more (")
     assert re.search(r"; by depth [0-9.]+ more \([^;]*: not proven\)", best.why)
     assert best.why.endswith("; by gate-ov the same")
+
+
+def test_without_a_text_only_the_cosines_cast_doubt():
+    def ranked(criterion: str, *layers: int, source: str = "") -> Scores:
+        told = calibration(source) if source else None
+        scored = tuple(LayerScore(layer, float(place)) for place, layer in enumerate(layers))
+        return Scores(NOBODY, criterion, tuple(sorted(scored, key=lambda one: one.layer)), 0.0, 0, calibration=told)
+
+    first = ranked("gate-norm", 0, 1, 2, 3)
+    alike, others = (
+        [ranked(name, *layers, source=source) for name, source in (("norm-ratio", "generic"), ("weight-magnitude", ""))]
+        for layers in ((0, 1, 2, 3), (3, 2, 1, 0))
+    )
+    assert (
+        best_supported([first], [ranked("cosine", 3, 2, 1, 0, source="self"), *alike], 1, {}).ranking == "cosine@self"
+    )
+    assert best_supported([first], [ranked("cosine", 0, 1, 2, 3, source="self"), *others], 1, {}).ranking == "gate-norm"
+    assert best_supported([first], others, 1, {}).ranking == "gate-norm"

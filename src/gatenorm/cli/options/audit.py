@@ -75,7 +75,7 @@ Search = Annotated[str | None, sets("--search GATE", _SEARCH, key="search.gate")
 Engine = Annotated[readers.Names | None, sets("--engine A,B|none", common.timed_engines, key="speed.engines")]
 _PRICE = "Price of an hour of the machine; adds the cost per million tokens"
 PricePerHour = Annotated[Amount | None, sets("--price-per-hour PRICE", _PRICE, key="cost.price_per_hour")]
-_RECOVER = "Also train the variants at large budgets (35% and more), and judge what comes of it"
+_RECOVER = "Also train the variants at large budgets (recovery.from_share), and judge what comes of it"
 Recover = Annotated[bool | None, sets("--recover/--no-recover", _RECOVER, key="recovery.enabled")]
 _RECOVER_DATA = "Text to train on: a file, generic, self or generic,self"
 RecoverData = Annotated[str | None, sets("--recover-data FILE", _RECOVER_DATA, key="recovery.data")]
