@@ -81,11 +81,16 @@ def test_exports(to: str, model: Path, tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_conversions(model: Path, tmp_path: Path):
+@pytest.mark.parametrize("out", ["converted", "pruned.gguf"])
+def test_files(out: str, model: Path, tmp_path: Path):
     file = tmp_path / "model.gguf"
     gatenorm.export(model, "gguf", file)
+    plan, progress = gatenorm.plan(file, drop=[1]), changing_at_the_end(file)
     with refused("file-changed"):
-        gatenorm.convert(file, tmp_path / "out", progress=changing_at_the_end(file))
+        if out == "converted":
+            gatenorm.convert(file, tmp_path / out, progress=progress)
+        else:
+            gatenorm.prune(file, tmp_path / out, plan, progress=progress)
     assert {path.name for path in tmp_path.iterdir()} == {"model", "model.gguf"}
 
 
