@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,8 @@ import pytest
 import gatenorm
 from gatenorm.audit.main import run_audit
 from gatenorm.audit.run.executors import LocalExecutor
+from gatenorm.checkpoint import open_store
+from gatenorm.checkpoint.companions import INDEX, SINGLE
 from gatenorm.demo.corpus import stories
 from gatenorm.demo.package import MODEL
 from gatenorm.evaluation.core.runner import run
@@ -51,9 +54,44 @@ def changing(path: Path, function: Callable[..., Any]) -> Callable[..., Any]:
     return changed
 
 
-def test_scores(model: Path):
+def changing_at_the_end(path: Path) -> Callable[[int, int], None]:
+    """A progress bar, at whose end the file changes."""
+
+    def progress(done: int, total: int) -> None:
+        if done == total:
+            change(path)
+
+    return progress
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", INDEX])
+def test_scores(name: str, model: Path):
+    """The index too, which nobody opens again afterwards."""
+    names = dict.fromkeys(open_store(model).specs, "weights.safetensors")
+    (model / SINGLE).rename(model / "weights.safetensors")
+    (model / INDEX).write_text(json.dumps({"weight_map": names}) + " " * 8)
     with refused("file-changed"):
-        gatenorm.score(model, progress=lambda done, total: done == total and change(model / "model.safetensors"))
+        gatenorm.score(model, progress=changing_at_the_end(model / name))
+
+
+@pytest.mark.parametrize("to", ["gguf", "nemotron-nas"])
+def test_exports(to: str, model: Path, tmp_path: Path):
+    with refused("file-changed"):
+        gatenorm.export(model, to, tmp_path / "out.gguf", progress=changing_at_the_end(model / SINGLE))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("out", ["converted", "pruned.gguf"])
+def test_files(out: str, model: Path, tmp_path: Path):
+    file = tmp_path / "model.gguf"
+    gatenorm.export(model, "gguf", file)
+    plan, progress = gatenorm.plan(file, drop=[1]), changing_at_the_end(file)
+    with refused("file-changed"):
+        if out == "converted":
+            gatenorm.convert(file, tmp_path / out, progress=progress)
+        else:
+            gatenorm.prune(file, tmp_path / out, plan, progress=progress)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "model.gguf"}
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])

@@ -473,30 +473,32 @@ def test_every_model_but_those_of_a_language_of_their_own_has_the_default_at_eve
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "why"),
     [
-        "budgets: " + "[" * 2000 + "]" * 2000,
-        "a: &a [x, x]\nb: &b [*a, *a, *a, *a]\nc: &c [*b, *b, *b, *b]\nbudgets: [*c, *c]",
-        "budgets: &again\n  shares: *again",
-        "x: " + "y" * (1 << 18),
-        "run: {threads: 1e30}",
-        '"\\ud800": 1',
-        "run: {threads: 99999999999999999999}",
-        "run: {seed: 9223372036854775808}",
-        "\ud800".encode("utf-8", "surrogatepass"),
-        "a: !!python/object/apply:os.system [true]",
-        "a: !!bool x",
-        "a: !!timestamp x",
-        "a: !!int ''",
-        "run: {threads: 0x" + "F" * 9000 + "}",
-        "run: {threads: 1" + ":59" * 300 + ".5}",
+        ("budgets: " + "[" * 2000 + "]" * 2000, "nested too deeply"),
+        ("a: &a [x, x]\nb: &b [*a, *a, *a, *a]\nc: &c [*b, *b, *b, *b]\nbudgets: [*c, *c]", "uses an alias"),
+        ("budgets: &again\n  shares: *again", "uses an alias"),
+        ("x: " + "y" * (1 << 18), "larger than 262,144 bytes"),
+        ("a: !" + "y" * 100_000 + " x", "constructor for the tag"),
+        ("run: {threads: 1e30}", "a whole number"),
+        ('"\\ud800": 1', "half a surrogate pair"),
+        ("run: {threads: 99999999999999999999}", "<= 4096"),
+        ("run: {seed: 9223372036854775808}", "<= 9223372036854775807"),
+        ("\ud800".encode("utf-8", "surrogatepass"), "can't decode"),
+        ("a: !!python/object/apply:os.system [true]", "constructor for the tag"),
+        ("a: !!bool x", "not what its tag says"),
+        ("a: !!timestamp x", "not what its tag says"),
+        ("a: !!int ''", "not what its tag says"),
+        ("run: {threads: 0x" + "F" * 9000 + "}", "a number that is too long"),
+        ("run: {threads: 1" + ":59" * 300 + ".5}", "a number that is too long"),
     ],
 )
-def test_yaml_that_would_take_too_much_is_one_short_line(text: str | bytes, tmp_path: Path):
+def test_yaml_that_would_take_too_much_is_one_short_line(text: str | bytes, why: str, tmp_path: Path):
     path = tmp_path / "audit.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(GatenormError) as caught:
         read_config(path)
+    assert why in caught.value.text()
     assert len(caught.value.text()) < 600
     assert caught.value.text().isprintable()
 

@@ -14,10 +14,11 @@ import pytest
 from gatenorm import api
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.companions import is_companion
+from gatenorm.demo.package import MODEL
 from gatenorm.errors import GatenormError, RecordError
 from gatenorm.families import detect_layout
 from gatenorm.files import parse_json, read_small
-from gatenorm.models.loading import load
+from gatenorm.models.loading import configuration, load, load_tokenizer
 from gatenorm.records import read_json
 from gatenorm.surgery.disk import write_pruned
 from tests.checkpoint.files import write_checkpoint
@@ -200,6 +201,22 @@ def test_no_code_of_a_pruned_directory_is_carried_along_by_the_next_pruning(mode
     assert "org/kernel" not in text
     assert "evil" not in text
     assert json.loads(text)["gatenorm"]["original"]["num_hidden_layers"] == 4
+
+
+def test_code_beside_a_model_of_a_known_kind_is_neither_run_nor_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever is asked says yes."""
+    model, ran = shutil.copytree(MODEL.checked_directory(), tmp_path / "model"), tmp_path / "ran"
+    (model / "evil.py").write_text(f"open({str(ran)!r}, 'w')\n")
+    edit_config(model, auto_map={"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"})
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    settings["auto_map"] = {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}
+    (model / "tokenizer_config.json").write_text(json.dumps(settings))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    for use in (load, load_tokenizer, lambda path: configuration(api.open_model(path))):
+        use(model)
+        assert not ran.exists()
 
 
 @pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation", "experts_implementation"])

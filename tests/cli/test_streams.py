@@ -62,12 +62,27 @@ def test_a_closed_stdout_is_no_failure(monkeypatch: pytest.MonkeyPatch):
     assert main(["score", "nowhere/at/all"]) == 2
 
 
+def on_its_own(*arguments: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own, whose streams keep what they could not write."""
+    code = "import sys; from gatenorm.cli import main; sys.exit(main(sys.argv[1:]))"
+    settings = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run([sys.executable, "-c", code, *arguments], check=False, env=settings, **streams)
+
+
+def test_a_reader_that_is_gone_is_no_failure_on_the_way_out_either():
+    """Python writes once more when it ends, and has a status of its own for that."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = on_its_own("--version", stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="it needs /dev/full")
 def test_an_error_that_cannot_be_shown_keeps_its_status():
     """Another one would be a difference, to `verify`; so Python must not fail on its way out either."""
-    code = "import sys; from gatenorm.cli import main; sys.exit(main(['score', '/nonexist']))"
     with Path("/dev/full").open("wb") as full:
-        assert subprocess.run([sys.executable, "-c", code], stderr=full, check=False).returncode == 2
+        assert on_its_own("score", "/nonexist", stderr=full).returncode == 2
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure(monkeypatch: pytest.MonkeyPatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from gatenorm.errors import RecoveryError
 from gatenorm.families import detect_layout
 from gatenorm.records import Edits, RecoverySummary
 from gatenorm.records.recovery_settings import Settings
-from gatenorm.recovery.merging import updates, with_adapters, write_adapter, write_merged
+from gatenorm.recovery.merging import Update, updates, with_adapters, write_adapter, write_merged
 from gatenorm.recovery.student import adapted_modules
 from tests.errors import refused
 from tests.tiny_models import CASES, attention_of, tokens
@@ -104,6 +105,19 @@ def test_shards_and_stored_types_stay(tiny_models: TinyModels, tmp_path: Path):
     live = adapted.get_base_model().get_submodule(next(iter(modules)))
     merged = (layout.checkpoint.torch(name).float() + live.get_delta_weight("default")).to(torch.bfloat16)
     assert torch.equal(after.torch(name), merged)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e30])
+def test_what_is_no_number_once_it_is_merged_is_not_written(value: float, tiny_models: TinyModels, tmp_path: Path):
+    """Or is one, and beyond the stored type."""
+    source = tiny_models("llama-gqa", dtype="float16")
+    layout = gatenorm.open_model(gatenorm.prune(source, tmp_path / "pruned", gatenorm.plan(source, drop=DROP)).path)
+    name = next(name for name in layout.checkpoint.specs if name.endswith("q_proj.weight"))
+    added = {name: Update(SimpleNamespace(get_delta_weight=lambda _: torch.tensor(value)))}
+    (tmp_path / "merged").mkdir()
+    with refused("weights-not-finite", kind=RecoveryError) as caught:
+        write_merged(layout, added, RecoverySummary("lm", 1, "a text"), tmp_path / "merged")
+    assert name in caught.value.problem
 
 
 def test_nothing_to_train_is_said(tiny_models: TinyModels, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +12,20 @@ import numpy as np
 import pytest
 import torch
 from msgspec import structs
+from safetensors.torch import save_file
 
 import gatenorm
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.records.recovery_settings import Settings
+from gatenorm.records.serialization import to_json
 from gatenorm.recovery.corpus import Corpus
+from gatenorm.recovery.look import Look
 from gatenorm.recovery.merging import with_adapters
+from gatenorm.recovery.state import STATE_SCHEMA, State, load, save
 from gatenorm.recovery.student import adapted_modules
 from gatenorm.recovery.training import Step, held_out_loss, train
 from gatenorm.results import Fingerprint
+from gatenorm.results.hashes import digest
 from tests.errors import refused
 from tests.recovery.conftest import SETTINGS, Place
 
@@ -133,11 +139,44 @@ def test_a_state_of_another_recovery_is_refused_by_name(place: Place, tmp_path: 
         train(adapted(place, SETTINGS), place.layout, CORPUS, SETTINGS, path=path, key=Fingerprint.of({"rank": 8}))
     assert str(path) in caught.value.problem
     assert "(rank 4," in caught.value.problem
+
+
+def test_a_damaged_state_is_refused_by_name(tmp_path: Path):
+    """One whose hash is right too, so that the values themselves are looked at."""
+    path, looks = tmp_path / "state", [Look(step=0, held_out=1.0, seconds=1.0)]
+    state = State(2, looks, {"best": {"a": torch.ones(2)}})
+    save(state, path, KEY)
+    loaded = load(path, KEY)
+    assert loaded is not None
+    assert (loaded.step, loaded.history) == (2, looks)
     whole = path.read_bytes()
     for damaged in (whole[:-20], whole.replace(b'step\\": ', b'step\\":-')):
         path.write_bytes(damaged)
         with refused("state-damaged", kind=RecoveryError):
-            train(adapted(place, SETTINGS), place.layout, CORPUS, SETTINGS, path=path, key=KEY)
+            load(path, KEY)
+    tensor = torch.ones(2)
+    progress: Any
+    for progress in (
+        [],
+        {"step": 2, "diverged": None},
+        {"step": None, "history": [], "diverged": None},
+        {"step": 2, "history": 7, "diverged": None},
+        {"step": 2, "history": [{"step": "x"}], "diverged": None},
+        {"step": 2, "history": [], "diverged": 7},
+    ):
+        written(path, {"best.a": tensor}, progress)
+        with refused("state-damaged", kind=RecoveryError):
+            load(path, KEY)
+    written(path, {"a": tensor}, {"step": 2, "history": to_json(looks), "diverged": None})
+    with refused("state-damaged", kind=RecoveryError):
+        load(path, KEY)
+
+
+def written(path: Path, tensors: dict[str, torch.Tensor], progress: Any) -> None:
+    """A state of somebody else's, with the hash that it should have."""
+    metadata = {"schema": STATE_SCHEMA, "key": json.dumps(to_json(KEY)), "progress": json.dumps(progress)}
+    metadata["sha256"] = digest([metadata["progress"], metadata["key"], sorted(tensors)])
+    save_file(tensors, path, metadata)
 
 
 def test_a_diverging_training_stops_with_the_best(place: Place):

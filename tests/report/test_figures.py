@@ -209,10 +209,13 @@ sys.exit(main(sys.argv[2:]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are kept on Linux")
-@pytest.mark.parametrize("ending", ["png", "svg", "html"])
-def test_a_limit_of_memory_is_one_line_and_nothing_half_written(ending: str, tmp_path: Path):
-    """V8 reserves more addresses than ``ulimit -v`` leaves, and aborts the process in which it cannot."""
-    asked = ["score", "demo", "--plot", str(tmp_path / f"a.{ending}"), "--json", str(tmp_path / "a.json")]
+@pytest.mark.parametrize(("model", "ending"), [("demo", "png"), ("demo", "svg"), ("no-such-model", "html")])
+def test_a_limit_of_memory_is_one_line_and_nothing_half_written(model: str, ending: str, tmp_path: Path):
+    """V8 reserves more addresses than ``ulimit -v`` leaves, and aborts the process in which it cannot.
+
+    Before any work: the model has not been looked for.
+    """
+    asked = ["score", model, "--plot", str(tmp_path / f"a.{ending}"), "--json", str(tmp_path / "a.json")]
     command = [sys.executable, "-c", LIMITED, str(4 << 30), *asked]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)

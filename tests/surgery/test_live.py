@@ -81,6 +81,15 @@ def test_live_surgery_composes_and_saves(name, directories, tmp_path):
             torch.testing.assert_close(results[2][1], results[0][1])
 
 
+def test_what_a_live_model_says_of_its_past_does_not_grow_with_every_pruning():
+    model = build("llama")
+    for layer in (0, 3, 4):
+        edit_model(model, Edits.of("attention", [layer]), SHAPES["llama"].family())
+    plan = from_json(Plan, model.config.gatenorm["plan"], "a plan")
+    assert plan.previous.edits.attention == (0, 3)
+    assert plan.previous.previous is None
+
+
 def test_live_surgery_on_a_loaded_model(directories):
     model = edit_model(load(directories("llama", (0, 3))), Edits.of("attention", [5]), SHAPES["llama"].family())
     assert_same_text(model, build("llama"), "llama", (0, 3, 5), padded_batch())

@@ -105,7 +105,11 @@ def test_weights_that_the_config_has_no_place_for_are_not_dropped_silently(tiny_
         gatenorm.load(source)
 
 
-def test_no_code_out_of_a_directory_is_run_or_offered(tiny_models: TinyModels, tmp_path: Path):
+def test_no_code_out_of_a_directory_is_run_or_offered(
+    tiny_models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever is asked says yes."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
     source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
     config = json.loads((source / "config.json").read_text())
     config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}}

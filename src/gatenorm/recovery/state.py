@@ -6,11 +6,11 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gatenorm.errors import RecordError, RecoveryError
 from gatenorm.files import replacing
-from gatenorm.records.serialization import from_json, to_json
+from gatenorm.records.serialization import Value, from_json, to_json
 from gatenorm.recovery.look import Look
 from gatenorm.results import Fingerprint, check_same
 from gatenorm.results.hashes import digest
@@ -50,6 +50,14 @@ class State:
         return self.history[-1].seconds if self.history else 0.0
 
 
+class _Progress(Value, frozen=True, kw_only=True):
+    """Of a state, everything but its tensors."""
+
+    step: int
+    history: list[Look]
+    diverged: str | None
+
+
 def state_file(out: Path) -> Path:
     """Where the state of the recovery into ``out`` lies meanwhile."""
     return out.with_name(out.name + ".recovery-state")
@@ -63,8 +71,8 @@ def save(state: State, path: Path, key: Fingerprint) -> None:
     """
     from safetensors.torch import save_file
 
-    progress = {"step": state.step, "history": to_json(state.history), "diverged": state.diverged}
-    metadata = {"schema": STATE_SCHEMA, "key": json.dumps(to_json(key)), "progress": json.dumps(progress)}
+    progress = _Progress(step=state.step, history=state.history, diverged=state.diverged)
+    metadata = {"schema": STATE_SCHEMA, "key": json.dumps(to_json(key)), "progress": json.dumps(to_json(progress))}
     flat = {
         f"{kind}{_FLAT}{name}": tensor.detach().cpu().contiguous()
         for kind, tensors in state.tensors.items()
@@ -94,9 +102,12 @@ def load(path: Path, key: Fingerprint) -> State | None:
             saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         if metadata["sha256"] != digest([metadata["progress"], metadata["key"], sorted(saved)]):
             raise ValueError
-        progress = json.loads(metadata["progress"])
-        history = from_json(list[Look], progress["history"], "a recovery")
+        progress = from_json(_Progress, json.loads(metadata["progress"]), "a recovery")
         other = from_json(Fingerprint, json.loads(metadata["key"]), "a recovery")
+        tensors: dict[str, dict[str, Tensor]] = {}
+        for flat, tensor in saved.items():
+            kind, name = flat.split(_FLAT, 1)
+            tensors.setdefault(kind, {})[name] = tensor
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError, RecordError):
         raise RecoveryError(
             "state-damaged", f"{path} is no readable state of a recovery", hint="delete it, or write elsewhere"
@@ -105,8 +116,4 @@ def load(path: Path, key: Fingerprint) -> State | None:
         problem = f"{path} has schema {metadata.get('schema')!r}"
         raise RecoveryError("schema-unknown", problem, expected=repr(STATE_SCHEMA), hint="delete it")
     check_same(other, key, f"{path} is the state of another recovery", "delete it to begin anew, or write elsewhere")
-    tensors: dict[str, dict[str, Any]] = {}
-    for flat, tensor in saved.items():
-        kind, name = flat.split(_FLAT, 1)
-        tensors.setdefault(kind, {})[name] = tensor
-    return State(int(progress["step"]), history, tensors, progress["diverged"])
+    return State(progress.step, progress.history, tensors, progress.diverged)
