@@ -384,6 +384,16 @@ def test_a_sublayer_has_one_edit() -> None:
         Edits.of("attention", [3]) | Edits.of("attention", [3], "linear")
 
 
+def test_what_a_plan_says_of_itself_is_held_against_all_of_it():
+    data = Plan(ModelIdentity("m", "llama", 4, "0", {}), Edits.of("attention", [1])).to_dict()
+    with pytest.raises(RecordError, match="kind"):
+        from_json(Plan, {**data, "kind": "block\n"}, "a plan")
+    twice = [*data["edits"], {**data["edits"][0], "operation": "linear"}]
+    with pytest.raises(RecordError) as caught:
+        from_json(Plan, {**data, "edits": twice}, "a plan")
+    assert caught.value.text() == "edits is not valid: layer 1 has two edits of one sublayer; was a plan edited?"
+
+
 def test_a_record_gives_itself_as_plain_data():
     edits = Edits.of("attention", [1])
     plan = Plan(ModelIdentity("m", "llama", 4, "0", {}), edits)

@@ -18,9 +18,9 @@ from gatenorm.checkpoint.quantisation import Parts, methods
 from gatenorm.checkpoint.quantised_weights import QuantisedWeight
 from gatenorm.demo.package import MODEL
 from gatenorm.errors import CheckpointError
-from tests.checkpoint.quantisers import CASES
+from tests.checkpoint.quantisers import CASES, GROUP
 from tests.checkpoint.test_quantised import small, tiny as tiny
-from tests.command_line import answer
+from tests.command_line import answer, refused
 
 PLACE = "model.layers.1.self_attn.q_proj"
 Tensors = dict[str, torch.Tensor]
@@ -154,6 +154,21 @@ DAMAGED: dict[str, tuple[str, Damage]] = {
     "mlx, scales of more rows": ("mlx-4bit", part(".scales", another_row)),
     "mlx, other bits": ("mlx-4bit", settings(bits=8)),
     "mlx, another group size": ("mlx-4bit", settings(group_size=64)),
+    "mlx, other bits of one module": ("mlx-4bit", settings(**{PLACE: {"group_size": GROUP, "bits": 8}})),
+    "mlx, another mode of one module": (
+        "mlx-4bit", settings(**{PLACE: {"group_size": GROUP, "bits": 4, "mode": "mxfp4"}})
+    ),
+    "gptq, bits that are text": ("gptq", settings(bits="8")),
+    "gptq, bits that are true": ("gptq", settings(bits=True)),
+    "gptq, groups of half an input": ("gptq-no-index", settings(group_size=0.5)),
+    "gptq, groups of less than nothing": ("gptq-no-index", settings(group_size=-32)),
+    "awq, other bits": ("awq", settings(bits=8)),
+    "awq, groups that are text": ("awq", settings(group_size="64")),
+    "compressed int4, bits that are a list": ("compressed-int4", scheme(num_bits=[8])),
+    "compressed int4, zeros that are not there": ("compressed-int4", scheme(symmetric=False)),
+    "compressed int4, a rotation of activations": (
+        "compressed-int4", settings(transform_config={"config_groups": {"R1": {"type": "hadamard"}}})
+    ),
 }  # fmt: skip
 
 
@@ -181,6 +196,19 @@ def test_whoever_decodes_them_is_told_so(name: str, tiny: Path, tmp_path: Path, 
         assert found.err.startswith("error: "), found.err
         assert found.err.count("\n") == 1, found.err
         assert {path.name for path in tmp_path.iterdir()} == {"quantised", "whole"}
+
+
+@pytest.mark.parametrize("key", ["compression_config", "quantization", "text_config"])
+@pytest.mark.parametrize("other", [{"quant_method": "awq", "bits": 4}, {"group_size": 32, "bits": 4}, [1]])
+def test_two_methods_in_one_configuration_are_none(
+    key: str, other: Any, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Each loader looks at one of them."""
+    model = small("gptq", tiny, tmp_path)
+    config = json.loads((model / "config.json").read_text())
+    config[key] = {"quantization_config": other} if key == "text_config" else other
+    (model / "config.json").write_text(json.dumps(config))
+    refused(capsys, "weights-quantised model", "score", model)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -106,6 +107,61 @@ def test_other_outputs_have_places_of_their_own_too(
     refused(capsys, "outputs-same json", "score", file, "--json", file)
     refused(capsys, "outputs-same selection", "compare", model, "--selection", "a.svg", "--plot", "a.svg")
     assert file.read_bytes() == b"GGUF"
+
+
+@pytest.mark.parametrize(
+    ("read", "field"),
+    [
+        (("prune", "MODEL", "--plan", "given", "-o", "new"), "json"),
+        (("eval", "MODEL", "--data", "given"), "json"),
+        (("eval", "MODEL", "--data", "perplexity=given"), "csv"),
+        (("score", "MODEL", "--criterion", "cosine@given"), "plot"),
+        (("score", "MODEL", "--criterion", "cosine", "--calibration", "given"), "json"),
+        (("compare", "MODEL", "--criteria", "gate-norm,cosine@given"), "plot"),
+        (("audit", "MODEL", "--config", "given"), "json"),
+        (("audit", "MODEL", "--config", "given"), "write_config"),
+    ],
+)
+@pytest.mark.parametrize("spelling", ["given", "./given", "link"])
+def test_no_file_that_is_read_is_overwritten(
+    read: tuple[str, ...],
+    field: str,
+    spelling: str,
+    tiny_models: TinyModels,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "given").write_text("{}")
+    (tmp_path / "link").symlink_to("given")
+    model = str(tiny_models("llama-gqa"))
+    arguments = [model if word == "MODEL" else word for word in read]
+    refused(capsys, f"outputs-same {field}", *arguments, "--" + field.replace("_", "-"), spelling)
+    assert (tmp_path / "given").read_text() == "{}"
+
+
+def test_no_file_of_a_model_is_overwritten(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Of the model, and of the one that it is compared with; a new file beside them is nobody's."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_models("llama-gqa"), model)
+    before = (model / "config.json").read_bytes()
+    (tmp_path / "link").symlink_to(model / "config.json")
+    for place in (model / "config.json", tmp_path / "link", model / "sub" / ".." / "model.safetensors"):
+        refused(capsys, "output-in-model json", "score", model, "--json", place)
+    refused(capsys, "output-in-model csv", "eval", "demo", "--baseline", model, "--csv", model / "config.json")
+    assert (model / "config.json").read_bytes() == before
+    assert main(["score", str(model), "--json", str(model / "scores.json")]) == 0
+
+
+def test_no_output_lies_inside_another_one(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """It would replace a file of the model that was written a moment before."""
+    out = tmp_path / "out"
+    out.mkdir()
+    prune = ("prune", tiny_models("llama-gqa"), "--layers", 1, "-o", out, "--json")
+    refused(capsys, "outputs-nested json", *prune, out / "config.json")
+    refused(capsys, "outputs-nested json", *prune, tmp_path / "sub" / ".." / "out" / "result.json")
+    assert not any(out.iterdir())
 
 
 def test_a_device_may_swallow_several(tiny_models: TinyModels):

@@ -298,6 +298,8 @@ def test_bad_input_is_one_line(tiny_models: TinyModels):
         fit("linear:64", Calibration("random", 20, 16))
     with refused("rank-wrong", "replace"):
         fit("linear:0", Calibration("random", 20, 16))
+    with refused("rank-wrong", "replace"):
+        fit("linear:" + "9" * 5000, Calibration("random", 20, 16))
     with refused("rank-unused", "replace"):
         fit("constant:3", Calibration("random", 20, 16))
     with refused("operation-unknown", "replace"):

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from gatenorm import api
+from gatenorm.calibration.samples import Calibration
 from gatenorm.checkpoint import open_store
 from gatenorm.errors import OutputError, PlanError, RecordError
 from gatenorm.families import detect_layout
@@ -185,6 +186,33 @@ def test_a_record_that_contradicts_its_plan_is_refused(change: dict[str, Any], t
     out = pruned(tiny_models("llama-mha"), tmp_path / "out", [1])
     config = json.loads((out / "config.json").read_text())
     config["gatenorm"]["edits"][0] |= change
+    (out / "config.json").write_text(json.dumps(config))
+    with refused("record-contradicts", kind=RecordError):
+        api.open_model(out)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"linear:2": {"normed": False, "tensors": {"down": [2, 32], "up": [32, 2]}}},
+        {"linear:2": {"normed": True, "tensors": {"down": [10**6, 10**6], "up": [-1, 2]}}},
+        {"linear:2": {"normed": True, "tensors": {str(i): [1] for i in range(10**5)}}},
+        {"constant": {"normed": False, "tensors": {"constant": [32]}}},
+    ],
+)
+def test_a_record_that_describes_other_operations_is_refused(
+    change: dict[str, Any], tiny_models: TinyModels, tmp_path: Path
+):
+    """Whoever runs the model would build them as the record says."""
+    source, out = tiny_models("llama-mha"), tmp_path / "out"
+    plan = api.plan(source, drop=[1], replace="linear:2")
+    api.prune(source, out, api.fit(source, plan, [Calibration("random", 20, 16)], judges=()))
+    assert api.open_model(out).pruned
+    config = json.loads((out / "config.json").read_text())
+    sound = config["gatenorm"]["operations"]
+    assert [*sound] == ["linear:2"]
+    config["gatenorm"]["operations"] = {**sound, **change} if change else {}
     (out / "config.json").write_text(json.dumps(config))
     with refused("record-contradicts", kind=RecordError):
         api.open_model(out)

@@ -15,6 +15,7 @@ from gatenorm.families import Layout, detect_layout, named_like
 from gatenorm.models import loading
 from gatenorm.models.model import Model
 from gatenorm.models.named import named_model, named_models
+from gatenorm.surgery.operation import check_described
 from gatenorm.surgery.proof import assumption, foreign_keys, is_proved
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = Tru
     Raises:
         CheckpointError: it cannot be read.
         FamilyError: its architecture is not known.
+        RecordError: a pruned one contradicts itself.
     """
     if isinstance(model, ScoringSession):
         return model.layout
@@ -57,6 +59,7 @@ def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = Tru
             )
         raise
     if layout.pruned:
+        check_described(layout)
         return layout
     config = layout.checkpoint.config
     said = [foreign_keys(config, layout.data, layout.model_type)]

@@ -86,8 +86,10 @@ class Parts:
 
     def check_bits(self, bits: int, *said: object) -> None:
         """Raise CheckpointError for codes of other bits than config.json says, where it says that of every weight."""
-        if bits not in said and any(type(one) is int for one in said) and not self._exceptions:
-            raise self.wrong(f"its codes have {bits} bits", f"{' or '.join(map(str, said))}, as config.json says")
+        stated = [one for one in said if one is not None]
+        if stated and bits not in stated and not self._exceptions:
+            expected = " or ".join(dict.fromkeys(f"{one!s:.40}" for one in stated))
+            raise self.wrong(f"its codes have {bits} bits", f"{expected:.200}, as config.json says")
 
     def group_size(self, inputs: int, groups: int) -> int:
         """How many inputs share a scale.
@@ -96,6 +98,8 @@ class Parts:
             CheckpointError: they do not make so many groups of one size, or of that which config.json says.
         """
         said = self.settings.get("group_size")
+        if not self._exceptions and said not in (None, -1) and (type(said) is not int or said < 1):
+            raise self.wrong(f"config.json says groups of {said!r:.40}", "a whole number of inputs, or -1 for all")
         stated = said if type(said) is int and said > 0 else 0
         if stated and -(-inputs // stated) == groups:
             return stated
@@ -177,13 +181,17 @@ class Quantisation:
 
 
 def settings_of(config: ModelConfig) -> Settings | None:
-    """How a configuration says that weights are quantised; ``None`` where it does not, {} where it cannot be read."""
+    """How a configuration says that weights are quantised; ``None`` where it does not, {} where it cannot be read.
+
+    Nor can it where it says so in several places, by several methods: each loader looks at one of them.
+    """
     inner = config.get("text_config")
-    for place in (config, inner if isinstance(inner, Mapping) else {}):
-        given = next((place[key] for key in _KEYS if place.get(key)), None)
-        if given is not None:
-            return given if isinstance(given, Mapping) else {}
-    return None
+    places = (config, inner if isinstance(inner, Mapping) else {})
+    given = [place[key] for place in places for key in _KEYS if place.get(key)]
+    named = [one.get("quant_method") for one in given if isinstance(one, Mapping)]
+    if len(named) < len(given) or any(name != named[0] for name in named):
+        return {}
+    return given[0] if given else None
 
 
 def without_settings(config: ModelConfig) -> dict[str, Any]:
@@ -225,6 +233,8 @@ def unreadable(config: ModelConfig, stored: Iterable[str]) -> str | None:
     if settings is not None:
         if quantisation(config) is not None:
             return None
+        if not settings:
+            return "config.json names several methods, or says it in a way that is not understood"
         method = str(settings.get("quant_method") or settings.get("quant_algo") or "a method that is not named")
         variant = next((str(settings[key]) for key in _VARIANTS if settings.get(key)), "")
         return f"config.json says by {_NAMES.get(method, method):.60}" + (f" ({variant:.60})" if variant else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,23 +21,45 @@ if TYPE_CHECKING:
 
 
 def outputs_apart(given: Mapping[str, Any], options: Mapping[str, Option]) -> None:
-    """Raise OutputError for an output in the place of another one, or of a file that is read as the model.
+    """Raise OutputError for an output in the place of another one, inside of it, in the place of a file that is read,
+    or of a file of a model.
 
     Args:
         given: what was typed for each parameter.
     """
-    taken: dict[Path, str] = {}
+    taken, models, outputs = dict[Path, str](), dict[Path, str](), dict[Path, str]()
     for name, option in sorted(options.items(), key=lambda pair: pair[1].writes):  # what is read comes first
         typed = given.get(name)
         for text in typed if isinstance(typed, (list, tuple)) else (typed,):
-            place = _place(text) if option.writes or not option.flags else None
-            if place is None or not (option.writes or place.is_file()):
+            if not option.writes:
+                read = [place for part in _parts(text) if (place := _place(part)) is not None]
+                taken |= dict.fromkeys(filter(Path.is_file, read), name)
+                models |= dict.fromkeys((place for place in read if (place / "config.json").is_file()), name)
                 continue
-            if option.writes and place in taken:
+            place = _place(text)
+            if place is None:
+                continue
+            if place in taken:
                 problem = f"is the same place as {named(taken[place])}, which would be overwritten"
                 hint = "give each output a name of its own"
                 raise OutputError("outputs-same", problem, field=name, given=text, hint=hint)
-            taken[place] = name
+            if place.is_file() and not models.keys().isdisjoint(place.parents):
+                model = next(named(models[folder]) for folder in place.parents if folder in models)
+                problem = f"is a file of {model}, which would be overwritten"
+                raise OutputError("output-in-model", problem, field=name, given=text, hint="write it elsewhere")
+            taken[place] = outputs[place] = name
+    for place, name in outputs.items():
+        around = next((outputs[folder] for folder in place.parents if folder in outputs), None)
+        if around is not None:
+            problem, hint = f"lies inside {named(around)}, which is written too", "write it beside that"
+            raise OutputError("outputs-nested", problem, field=name, given=place, hint=hint)
+
+
+def _parts(text: object) -> set[str]:
+    """What may be a path in the value of an option: all of it, or what stands behind a name or between commas."""
+    if not isinstance(text, str):
+        return set()
+    return {text, text.partition("=")[2], text.partition("@")[2], *re.split("[,=@]", text)}
 
 
 def _place(text: object) -> Path | None:
@@ -44,7 +67,7 @@ def _place(text: object) -> Path | None:
     if not isinstance(text, str) or not text:
         return None
     try:
-        path = Path(text).resolve()
+        path = Path(text).expanduser().resolve()
         return path if path.is_file() or path.is_dir() or not path.exists() else None
     except (OSError, ValueError, RuntimeError):  # a name that is too long, or a link to itself
         return None

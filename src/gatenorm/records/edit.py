@@ -12,8 +12,8 @@ from gatenorm.records.serialization import Value
 
 Sublayer = Literal["attention", "mlp"]
 # A string for the type checker: it comes from users, and `check_kind` refuses unknown ones with a hint.
-Kind = Annotated[str, msgspec.Meta(pattern="^(attention|mlp|block)$")]
-Choice = Annotated[str, msgspec.Meta(pattern="^(attention|mlp|block|any)$")]
+Kind = Annotated[str, msgspec.Meta(pattern=r"\A(attention|mlp|block)\Z")]
+Choice = Annotated[str, msgspec.Meta(pattern=r"\A(attention|mlp|block|any)\Z")]
 Layer = Annotated[int, msgspec.Meta(ge=0)]
 
 ATTENTION: Sublayer = "attention"

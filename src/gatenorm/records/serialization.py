@@ -116,8 +116,8 @@ def _refused(error: Exception, kind: Any, data: object, what: str, hint: str) ->
         return RecordError(
             "field-missing", f"is missing in {what}", field=f"{path}.{missing[1]}".lstrip("."), hint=hint
         )
-    if not path and not problem.startswith("Expected "):  # what a record says of all its fields together
-        return RecordError("field-wrong", f"is not valid: {problem}", field=what, hint=hint)
+    if not problem.startswith(("Expected ", "Invalid ")):  # what a record says of all its fields together
+        return RecordError("field-wrong", f"is not valid: {problem}", field=path or what, hint=hint)
     expected = problem.removeprefix("Expected ").partition(", got ")[0].replace("`", "")
     for name, word in _WORDS.items():
         expected = re.sub(rf"\b{name}\b", word, expected)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gatenorm.errors import PlanError
+from gatenorm.errors import PlanError, RecordError
 from gatenorm.extensions import Extension, extensions
 from gatenorm.families import Layout, mlp_modules
 from gatenorm.families.schema import Family
@@ -136,7 +136,7 @@ def operation_named(name: str) -> Operation:
         return found
     if found.at_rank is None:
         raise PlanError("rank-unused", f"has no rank, so that it is {base} alone", field="replace", given=name)
-    if not (rank.isascii() and rank.isdecimal() and 0 < int(rank) < 1 << 31):
+    if not (rank.isascii() and rank.isdecimal() and len(rank) < 10 and int(rank) > 0):
         raise PlanError("rank-wrong", "has no rank", field="replace", given=name, expected=f"such as {base}:64")
     return found.at_rank(int(rank))
 
@@ -150,6 +150,23 @@ def operation_records(edits: Edits, width: int) -> dict[str, OperationRecord]:
     """What a directory with these edits says of the operations that change more than what they take out."""
     used = {edit.operation: operation_named(edit.operation) for edit in edits}
     return {name: one.record(width) for name, one in used.items() if one.update is not None or one.folded}
+
+
+def check_described(layout: Layout) -> None:
+    """Raise RecordError for a pruned checkpoint that says other things of its operations than these are known for.
+
+    Operations that are not installed are believed: the checkpoint holds their functions.
+    """
+    said = dict(layout.pruned.operations) if layout.pruned else {}
+    known = Edits(edit for edit in layout.edits if edit.operation.partition(":")[0] in operations())
+    expected = operation_records(known, layout.width)
+    others = {edit.operation for edit in layout.edits - known}
+    wrong = next(
+        (name for name in {**said, **expected} if name not in others and said.get(name) != expected.get(name)), ""
+    )
+    if wrong:
+        problem = f"the record of a pruned model says of the operation {wrong:.60} what is not true of it"
+        raise RecordError("record-contradicts", problem, hint="prune the model again")
 
 
 def treatments(edits: Iterable[Edit]) -> dict[tuple[Sublayer, str], tuple[int, ...]]:

@@ -38,6 +38,7 @@ def _float32(parts: Parts, rows: slice) -> Float32:
     out, inputs = _shape(parts)
     groups = parts.shape(".scales")[0]
     parts.check_shape(".scales", (groups, out))
+    parts.check_bits(4, parts.settings.get("bits"))
     size = parts.group_size(inputs, groups)
     values = _codes(parts.raw(".qweight")[:, words])[:, within].T.astype(np.float32)
     zeros = _codes(parts.raw(".qzeros")[:, words])[:, within].T

@@ -35,7 +35,9 @@ def _recognises(settings: Settings) -> bool:
     sparse = settings.get("sparsity_config")
     dense = not sparse or (isinstance(sparse, Mapping) and sparse.get("format") == "dense")
     named = settings.get("quant_method") == "compressed-tensors"
-    return named and dense and all(name in _FORMATS for name in formats)
+    # Transforms, such as rotations, are applied to activations too: what is stored is then another weight.
+    plain = not settings.get("transform_config")
+    return named and dense and plain and all(name in _FORMATS for name in formats)
 
 
 def _shape(parts: Parts) -> tuple[int, ...]:
@@ -86,6 +88,9 @@ def _float32(parts: Parts, rows: slice) -> Float32:
             raise parts.wrong(f"it has scales, and a weight of type {dtype}", "I8 or 8-bit floats")
         values = stored.astype(np.float32) if dtype == "I8" else to_float32(stored, dtype)
     zeros = _zeros(parts, bits, scales.shape) if _ZERO in parts else None
+    symmetric = _said(parts, "symmetric")
+    if zeros is None and symmetric and all(one is False for one in symmetric):
+        raise parts.wrong("it has no zeros", f"{_ZERO}, as config.json says that codes are not symmetric")
     if zeros is not None and zeros.shape != scales.shape:
         raise parts.wrong(f"it has zeros of shape {list(zeros.shape)}", f"{list(scales.shape)}, as its scales")
     if _INDEX in parts and parts.raw(_INDEX).max() >= 0:  # filled with -1 where groups are runs of inputs

@@ -21,10 +21,14 @@ def _recognises(settings: Settings) -> bool:
     return stated and "quant_method" not in settings and settings.get("mode", "affine") == "affine"
 
 
-def _inputs(parts: Parts) -> int:
+def _said(parts: Parts) -> Settings:
+    """What is said of the module itself, else of all of them."""
     own = parts.settings.get(parts.stem)
-    size = (own if isinstance(own, Mapping) else parts.settings).get("group_size")
-    return int(size or 64) * parts.shape(".scales")[1]
+    return own if isinstance(own, Mapping) else parts.settings
+
+
+def _inputs(parts: Parts) -> int:
+    return int(_said(parts).get("group_size") or 64) * parts.shape(".scales")[1]
 
 
 def _shape(parts: Parts) -> tuple[int, ...]:
@@ -34,8 +38,10 @@ def _shape(parts: Parts) -> tuple[int, ...]:
 def _float32(parts: Parts, rows: slice) -> Float32:
     inputs = _inputs(parts)
     words = parts.raw(".weight", rows)
-    bits, own = bits_of(words.shape[1], inputs), parts.settings.get(parts.stem)
-    parts.check_bits(bits, parts.settings.get("bits"), own.get("bits") if isinstance(own, Mapping) else None)
+    if _said(parts).get("mode", "affine") != "affine":
+        raise parts.wrong(f"config.json says mode {_said(parts)['mode']!r:.40} of it", "affine")
+    bits = bits_of(words.shape[1], inputs)
+    parts.check_bits(bits, _said(parts).get("bits"))
     for ending in (".scales", ".biases"):
         parts.check_shape(ending, (parts.shape(".weight")[0], parts.shape(".scales")[1]))
     values = unpacked(words, bits).astype(np.float32)
