@@ -325,9 +325,7 @@ def test_a_small_file_whose_stated_length_is_not_small_is_not_read_to_its_end(hu
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 580]
 
 
-@pytest.mark.parametrize(
-    ("page", "most"), [(b"[]", 200), (b"[" + b" " * (9 << 20) + b"]", 8)], ids=["empty", "large"]
-)
+@pytest.mark.parametrize(("page", "most"), [(b"[]", 200), (b"[" + b" " * (9 << 20) + b"]", 8)], ids=["empty", "large"])
 def test_a_listing_without_an_end_is_not_followed(hub: Hub, page: bytes, most: int):
     hub.page = page
     assert refused() == "hub-wrong"
