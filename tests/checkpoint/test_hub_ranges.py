@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,18 @@ def test_a_range_that_always_fails_is_one_line(hub: Hub, disturb: Callable[[Any]
     disturbed(hub, disturb)
     with refused("hub-unreachable", kind=CheckpointError):
         open_store("org/model", fetch=False)
+
+
+def test_a_compressed_range_is_refused(hub: Hub):
+    """Eight bytes were asked for; how many a compressed body becomes is seen when they are there."""
+
+    def compressed(request: Any) -> Any:
+        return CLIENT.Response(206, content=iter([gzip.compress(bytes(8))]), headers={"content-encoding": "gzip"})
+
+    disturbed(hub, compressed)
+    with refused("hub-wrong", kind=CheckpointError) as caught:
+        open_store("org/model", fetch=False)
+    assert "a compressed body" in caught.value.problem
 
 
 def test_a_redirect_to_another_host_never_sees_the_token(hub: Hub, monkeypatch: pytest.MonkeyPatch):

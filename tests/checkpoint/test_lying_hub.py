@@ -120,7 +120,7 @@ def test_the_weights_are_those_that_the_index_names(hub: Hub):
     assert not (store.directory / "consolidated.safetensors").exists()
 
 
-@pytest.mark.parametrize("header", ["etag", "x-linked-etag", "x-repo-commit"])
+@pytest.mark.parametrize("header", ["etag", "x-linked-etag", "x-repo-commit", "x-xet-hash"])
 @pytest.mark.parametrize("value", ["../../../../outside", '"../../x"', "..", "a/b", "a\\b", ".", '"', "x" * 300])
 def test_headers_lead_to_no_files_outside_the_cache(hub: Hub, header: str, value: str, tmp_path: Path):
     hub.headers = {header: value}
@@ -129,9 +129,13 @@ def test_headers_lead_to_no_files_outside_the_cache(hub: Hub, header: str, value
 
 
 @pytest.mark.parametrize("value", ["../../../../outside", 7, ["a"], {"a": 1}, "", ".."])
-@pytest.mark.parametrize("name", ["oid", "sha"])
+@pytest.mark.parametrize("name", ["oid", "sha", "blobId", "xetHash", "sha256", "lfs"])
 def test_answers_lead_to_no_files_outside_the_cache(hub: Hub, name: str, value: Any, tmp_path: Path):
-    setattr(hub, name, value)
+    """Whichever key holds it, and however deep it lies."""
+    if name in ("oid", "sha"):
+        setattr(hub, name, value)
+    else:
+        hub.entry = {name: {"oid": value, "size": 1, "pointerSize": 1} if name == "lfs" else value}
     assert refused() == "hub-wrong"
     assert not list(tmp_path.rglob("*outside*"))
 
@@ -173,19 +177,28 @@ def test_small_files_that_the_hub_serves_from_below_its_api_are_no_json(hub: Hub
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [b"", b"<html>", b"[]", b"{}", b"null", b"7", b'"text"', b"[1]", b"[[]]", b'[{"type": "file"}]', b"[" * 9999,
-     b'[{"type": "file", "path": 7, "oid": "1"}]', b'{"error": "x"}', b"\xff\xfe", b'["\\ud800"]'],
-)  # fmt: skip
-def test_answers_of_another_shape_are_one_line(hub: Hub, answer: bytes):
+    ("answer", "code"),
+    [
+        *((answer, "hub-wrong") for answer in (b"", b"<html>", b"\xff\xfe", b'["\\ud800"]', b"[" * 9999)),
+        pytest.param(b"[" + b"[]," * (LARGE // 16) + b"[]]", "hub-wrong", id="long"),
+        *((answer, "model-unavailable") for answer in (b"[]", b"{}", b"null", b"7", b'"text"', b"[1]", b"[[]]")),
+        *((answer, "model-unavailable") for answer in (b'[{"type": "file"}]', b'{"error": "x"}')),
+        (b'[{"type": "file", "path": 7, "oid": "1"}]', "model-unavailable"),
+    ],
+)
+def test_answers_of_another_shape_are_one_line(hub: Hub, answer: bytes, code: str):
+    """What is no JSON within the limits is seen before huggingface_hub parses it, the rest where it fails."""
     hub.api = answer
-    assert refused() in ("hub-wrong", "model-unavailable")
+    assert refused() == code
 
 
+@pytest.mark.parametrize("error", ["", "RevisionNotFound", "RepoNotFound"])
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 418])
-def test_statuses_are_one_line(hub: Hub, status: int):
-    hub.status = status
-    assert refused() == "model-unavailable"
+def test_statuses_are_one_line(hub: Hub, status: int, error: str):
+    hub.status, hub.headers, hub.api = status, {"x-error-code": error}, b'{"error": "no"}'
+    with errors.refused("model-unavailable", kind=CheckpointError) as caught:
+        locate("org/model")
+    assert f"the hub answers {status}: no such model" in caught.value.problem
 
 
 def test_a_long_wait_is_not_waited_for(hub: Hub):
@@ -197,7 +210,7 @@ def test_a_long_wait_is_not_waited_for(hub: Hub):
 def test_the_token_goes_to_no_other_host_for_a_next_page(hub: Hub, origin: str):
     hub.headers = {"link": f'<{origin}/api/models/org/model/tree/main?cursor=1>; rel="next"'}
     assert refused() == "hub-wrong"
-    assert {request.url.host for request in hub.asked} == {"huggingface.co"}
+    assert {request.url.copy_with(raw_path=b"/") for request in hub.asked} == {"https://huggingface.co/"}
 
 
 @pytest.mark.parametrize("link", [True, False])
@@ -312,10 +325,11 @@ def test_a_small_file_whose_stated_length_is_not_small_is_not_read_to_its_end(hu
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 580]
 
 
-@pytest.mark.parametrize("page", [b"[]", b"[" + b" " * (9 << 20) + b"]"], ids=["empty", "large"])
-def test_a_listing_without_an_end_is_not_followed(hub: Hub, page: bytes):
+@pytest.mark.parametrize(("page", "most"), [(b"[]", 200), (b"[" + b" " * (9 << 20) + b"]", 8)], ids=["empty", "large"])
+def test_a_listing_without_an_end_is_not_followed(hub: Hub, page: bytes, most: int):
     hub.page = page
     assert refused() == "hub-wrong"
+    assert len([request for request in hub.asked if "/tree/" in request.url.path]) <= most + 1
 
 
 def test_a_page_that_names_itself_as_the_next_one_is_not_followed(hub: Hub):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,11 +85,15 @@ def test_the_licence_of_a_foreign_card_is_not_stated(model: Path, tmp_path: Path
     assert "secret-terms" not in (pruned(model, tmp_path / "out") / "README.md").read_text()
 
 
-@pytest.mark.parametrize("value", ["*f", "[" * 300 + "]" * 300, "a" * (1 << 18), "!!bool x"])
+@pytest.mark.parametrize(
+    "value",
+    ["*f", "[" * 30 + "]" * 30, "[" * 3000 + "]" * 3000, "z" * (1 << 18), "!!bool x", '"\\ud800"', "0x" + "f" * 5000],
+    ids=["grows", "deep", "endless", "long", "tag", "half", "number"],
+)
 def test_a_card_that_would_take_too_much_is_none(value: str, model: Path, tmp_path: Path):
     """Written out, the licence behind the first would have 10^9 words."""
-    before = ["x", "*a", "*b", "*c", "*d", "*e"]
-    grows = [f"{name}: &{name} [{','.join([of] * 32)}]" for name, of in zip("abcdef", before, strict=True)]
+    before = ["x", "*a", "*b", "*c", "*d", "*e"] if value == "*f" else []
+    grows = [f"{name}: &{name} [{','.join([of] * 32)}]" for name, of in zip("abcdef", before, strict=False)]
     (model / "README.md").write_text("\n".join(["---", *grows, f"license: {value}", "---", ""]))
     card = (pruned(model, tmp_path / "out") / "README.md").read_text()
     assert "The source states no licence in its card" in card
@@ -130,18 +135,32 @@ def test_a_fifo_is_not_waited_for(model: Path, name: str):
     with refused("json-unreadable" if name.endswith("index.json") else "file-unreadable") as caught:
         open_store(model)
     assert str(model / name) in caught.value.problem
+    assert "no regular file" in caught.value.problem
+
+
+def test_a_fifo_that_nothing_reads_counts_for_nothing(model: Path):
+    before = open_store(model).fingerprint()
+    os.mkfifo(model / "optimizer.dat")
+    assert open_store(model).fingerprint() == before
 
 
 def test_a_device_is_not_read(tmp_path: Path):
     (tmp_path / "config.json").symlink_to("/dev/zero")
-    with refused("json-unreadable", kind=RecordError):
+    with refused("json-unreadable", kind=RecordError) as caught:
         read_json(tmp_path / "config.json", "a configuration")
+    assert "no regular file" in caught.value.problem
 
 
 def test_a_sparse_gigabyte_is_not_read(model: Path):
     os.truncate(model / "config.json", 1 << 30)
-    with refused("json-unreadable", kind=GatenormError):
-        open_store(model)
+    tracemalloc.start()
+    try:
+        with refused("json-unreadable", kind=GatenormError) as caught:
+            open_store(model)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+    assert "larger than" in caught.value.problem
 
 
 def test_files_without_a_size_are_read_whole(tmp_path: Path):

@@ -111,20 +111,35 @@ def test_no_name_reaches_the_terminal_as_a_command(tiny_models: TinyModels, tmp_
     (model / "config.json").write_text(json.dumps({**config, "rope_parameters": {"rope_type": ESCAPES[:-12]}}))
     found = answer(capsys, "score", model, "--criterion", "gate-norm-rope")
     assert "\x1b" not in found.err
+    found = answer(capsys, "score", tmp_path / f"{name}.gone")
+    assert "?[31mred?[red].gone does not exist" in found.err
     rows = Table(title=ESCAPES)
     rows.add_column(ESCAPES)
     rows.add_row(ESCAPES)
     console.print_table(rows)
-    for write in (console.say, console.warn):
+    for write in (console.say, console.note, console.warn):
         write(ESCAPES)
     console.write_json("-", {"name": ESCAPES})
+    console.write_csv("-", [{"name": ESCAPES}])
     shown = "".join(capsys.readouterr())
     assert not {"\x1b", "\x9b", "\x07", "\u202e", "\ud800"} & {*shown}
+
+
+def test_no_name_in_a_bar_is_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """The bar itself is drawn by commands."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(console, "shows_progress", lambda: True)
+    with console.bar("loading", "name", name="") as update:
+        update(name="\x1b]0;owned")
+    shown = capsys.readouterr().err
+    assert "?]0;owned" in shown
+    assert "\x1b]0;owned" not in shown
 
 
 def test_an_error_is_one_line_whatever_it_quotes():
     error = GatenormError("code", f"of {ESCAPES}", field="model", given=ESCAPES, expected=ESCAPES, hint=ESCAPES)
     assert error.text().isprintable()
+    assert len(GatenormError("code", "x" * 10**6, given="y" * 10**6).text()) < 2000
 
 
 @pytest.mark.parametrize(

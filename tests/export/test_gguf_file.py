@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,12 @@ def test_a_giant_card_stops_no_export(pruned: Path, tmp_path: Path):
     shutil.copytree(pruned, tmp_path / "model")
     (tmp_path / "model" / "README.md").write_text("---\nlicense: mit\n---\n")
     os.truncate(tmp_path / "model" / "README.md", 100 << 20)
-    gatenorm.export(tmp_path / "model", "gguf", tmp_path / "model.gguf")
+    tracemalloc.start()
+    try:
+        gatenorm.export(tmp_path / "model", "gguf", tmp_path / "model.gguf")
+        assert tracemalloc.get_traced_memory()[1] < 90 << 20
+    finally:
+        tracemalloc.stop()
     assert read_header(tmp_path / "model.gguf").fields["general.license"] == "mit"
 
 

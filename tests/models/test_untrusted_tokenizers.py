@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +45,7 @@ def change(directory: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
         lambda data: data.update(model={"type": "Unigram", "vocab": [], "unk_id": None}),
         lambda data: data.update(model={"type": "WordLevel", "vocab": {}, "unk_token": "?"}),
         lambda data: data.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+        lambda data: data.update(post_processor={**template(["A", "gone"]), "special_tokens": {}}),
         lambda data: data.update(model=7),
         lambda data: data.clear(),
         lambda data: data.update(
@@ -121,8 +123,9 @@ def test_no_rules_by_which_texts_grow_are_loaded(directory: Path, rules: dict[st
     change(directory, lambda data: data.update(rules))
     with refused("tokenizer-grows", kind=CheckpointError):
         check_companions(directory)
-    with refused("tokenizer-unreadable"):
+    with refused("tokenizer-unreadable") as caught:
         load_tokenizer(directory)
+    assert "the tokenizer has a " in caught.value.problem
 
 
 @pytest.mark.parametrize(
@@ -156,6 +159,8 @@ def test_rules_of_published_tokenizers_and_nonsense_are_left_to_the_loader(rules
 def test_rules_out_of_other_files_are_looked_at_too(directory: Path, monkeypatch: pytest.MonkeyPatch):
     """transformers makes rules of SentencePiece models and settings."""
     monkeypatch.setattr("gatenorm.models.companions.check_growth", lambda _: None)
+    cut = "transformers.PreTrainedTokenizerBase.__call__"
+    monkeypatch.setattr(cut, lambda *_, **__: pytest.fail("a text was cut"))
     change(directory, lambda data: data.update(normalizer=replacing("@-@", "a" * 100)))
     with refused("tokenizer-unreadable") as caught:
         load_tokenizer(directory)
@@ -173,15 +178,18 @@ def test_no_token_is_a_text_of_its_own(directory: Path):
 def test_a_tokenizer_that_is_not_small_is_not_read(directory: Path):
     with (directory / "tokenizer.json").open("r+b") as file:
         file.truncate(1 << 30)
-    with refused("tokenizer-unreadable"):
+    with refused("tokenizer-unreadable") as caught:
         load_tokenizer(directory)
+    assert "larger than" in caught.value.problem
 
 
 @pytest.mark.parametrize(
     "name",
     [
         *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "additional_chat_templates/x.jinja"),
-        *("spiece.model", "tekken.json", "tiktoken.model", "tokenizer.1.0.0.json"),
+        *("spiece.model", "tekken.json", "tiktoken.model", "tokenizer.1.0.0.json", "vocab.json", "vocab.txt"),
+        *("merges.txt", "dict.txt", "tokenizer.model.v3", "qwen.tiktoken", "source.spm", "sentencepiece.bpe"),
+        *("bpe.codes", "source.vocab"),
     ],
 )
 def test_nothing_that_a_tokenizer_parses_is_without_a_limit(directory: Path, name: str):
@@ -290,6 +298,13 @@ def test_a_template_without_an_end_is_stopped(template: str, monkeypatch: pytest
             render(SimpleNamespace(chat_template=given), SAID)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are kept on Linux")
+def test_a_template_that_fills_memory_for_little_text_is_stopped():
+    """Neither its time nor what comes of it is out of the ordinary."""
+    with refused("chat-template-unbounded"):
+        render(SimpleNamespace(chat_template="{{ ('a' * 2**31) | length }}"), SAID)
+
+
 @pytest.mark.parametrize(
     "condition",
     [
@@ -308,14 +323,18 @@ def test_limits_hold_for_the_messages_themselves(condition: str):
 
 
 def test_many_renderings_share_their_time(monkeypatch: pytest.MonkeyPatch):
-    """Each of these stays within the limit of one."""
+    """Each of these stays within the limit of one; what is usual for one is given back."""
     template = "{% for a in range(99999) %}{% for b in range(7) %}{% endfor %}{% endfor %}"
     tokenizer = SimpleNamespace(chat_template=template)
     assert render(tokenizer, SAID) == ""
-    monkeypatch.setattr(chat_template, "_USUAL", -4.0)
+    renderer = chat_template._renderer(os.getpid())
+    renderer._left = 0.01
+    monkeypatch.setattr(chat_template, "_USUAL", 5.0)
+    assert render(tokenizer, SAID) == ""
+    renderer._left = 0.01
+    monkeypatch.setattr(chat_template, "_USUAL", 0.0)
     with refused("chat-template-unbounded"):
-        for _ in range(4):
-            render(tokenizer, SAID)
+        render(tokenizer, SAID)
 
 
 def test_a_long_message_is_no_fault_of_the_template():
