@@ -46,7 +46,9 @@ def outputs_apart(given: Mapping[str, Any], options: Mapping[str, Option]) -> No
             if place.is_file() and not models.keys().isdisjoint(place.parents):
                 model = next(named(models[folder]) for folder in place.parents if folder in models)
                 problem = f"is a file of {model}, which would be overwritten"
-                raise OutputError("output-in-model", problem, field=name, given=text, hint="write it elsewhere, or remove it first")
+                raise OutputError(
+                    "output-in-model", problem, field=name, given=text, hint="write it elsewhere, or remove it first"
+                )
             taken[place] = outputs[place] = name
     for place, name in outputs.items():
         around = next((outputs[folder] for folder in place.parents if folder in outputs), None)
