@@ -55,7 +55,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 tests: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not engines and not long" --durations=25
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not engines and not long" --durations=25
 
 # Perplexity of whole test splits beside a plain computation in float64, and recipes that time or train, on stand-ins.
 # Takes about half an hour; prints the figures.

@@ -9,16 +9,6 @@ from pathlib import Path
 import pytest
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what their module makes once, such as a whole audit, go to one worker (``--dist loadgroup``)."""
-    for item in items:
-        if isinstance(item, pytest.Function):
-            found = (one for several in item._fixtureinfo.name2fixturedefs.values() for one in several)
-            if any(one.scope == "module" for one in found):
-                item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> None:
     """Transformers' bars would stand in the stderr that tests look at."""
