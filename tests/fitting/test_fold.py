@@ -92,32 +92,31 @@ def test_a_carrier_must_be_there(tiny_models: TinyModels, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", FOLDING)
-@pytest.mark.parametrize("ridge", [1e-3, 0.1])
-def test_what_is_folded_is_that_of_naive_least_squares(name: str, ridge: float, tiny_models: TinyModels):
+def test_what_is_folded_is_that_of_naive_least_squares(name: str, tiny_models: TinyModels):
     layout, module = layout_of(tiny_models(name)), build(name)
     given = samples((40, 7, 33, 2, 48, 40, 40))
     observer = MomentObserver(layout, EDITS)
     observe(module, layout, given, observer)
-    found = observer.moments()
+    found, streams = observer.moments(), naive_streams(module, layout, given.sequences)
     for edit in EDITS:
-        streams = naive_streams(module, layout, given.sequences)[edit.layer]
-        u = torch.cat([one["with"] - one["without"] for one in streams]).double().numpy()
+        u = torch.cat([one["with"] - one["without"] for one in streams[edit.layer]]).double().numpy()
         u /= getattr(module.config, layout.block.multiplier or "", 1.0)  # which the block puts on its MLP too
         h = hidden_units(module, layout, given, carrier(layout.data, edit.layer))
         m = found[edit]
         assert m.count == given.tokens == len(h)
         biased = has_bias(layout, edit.layer)
-        # Ridge regression as least squares of more rows; the intercept, if any, is spared.
-        penalty = np.sqrt(ridge * (h * h).sum() / h.shape[1]) * np.eye(h.shape[1])
-        if biased:
-            rows = np.vstack([np.column_stack([h, np.ones(len(h))]), np.column_stack([penalty, 0 * penalty[0]])])
-        else:
-            rows = np.vstack([h, penalty])
-        naive = np.linalg.lstsq(rows, np.vstack([u, np.zeros((len(penalty), u.shape[1]))]), rcond=None)[0].T
-        solution = solve(m.with_intercept(), ridge, free=1) if biased else solve(m, ridge)
-        np.testing.assert_allclose(solution, naive, rtol=1e-3, atol=2e-4 * np.abs(naive).max())
-        left = np.square(u - (rows[: len(h)] @ naive.T)).sum() / np.square(u).sum()
-        assert (m.with_intercept() if biased else m).unexplained(naive) == pytest.approx(left, rel=1e-3, abs=1e-5)
+        for ridge in (1e-3, 0.1):
+            # Ridge regression as least squares of more rows; the intercept, if any, is spared.
+            penalty = np.sqrt(ridge * (h * h).sum() / h.shape[1]) * np.eye(h.shape[1])
+            if biased:
+                rows = np.vstack([np.column_stack([h, np.ones(len(h))]), np.column_stack([penalty, 0 * penalty[0]])])
+            else:
+                rows = np.vstack([h, penalty])
+            naive = np.linalg.lstsq(rows, np.vstack([u, np.zeros((len(penalty), u.shape[1]))]), rcond=None)[0].T
+            solution = solve(m.with_intercept(), ridge, free=1) if biased else solve(m, ridge)
+            np.testing.assert_allclose(solution, naive, rtol=1e-3, atol=2e-4 * np.abs(naive).max())
+            left = np.square(u - (rows[: len(h)] @ naive.T)).sum() / np.square(u).sum()
+            assert (m.with_intercept() if biased else m).unexplained(naive) == pytest.approx(left, rel=1e-3, abs=1e-5)
 
 
 def hidden_units(module: Any, layout: Layout, given: Samples, layer: int) -> np.ndarray:
