@@ -30,7 +30,7 @@ RAY = "Ray workers killed"
     [
         (QUICK, 4, 1, ";".join(SITUATIONS)),
         ("recover", 4, 1, TRAINING),
-        ("audit", 4, 1, AUDIT),
+        ("audit", 2, 1, AUDIT),
         pytest.param("audit (Ray)", 0, 1, RAY, marks=pytest.mark.skipif(not find_spec("ray"), reason="needs ray")),
     ],
     ids=["quick commands", "recover", "audit", "audit with Ray"],
