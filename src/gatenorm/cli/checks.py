@@ -27,7 +27,7 @@ def outputs_apart(given: Mapping[str, Any], options: Mapping[str, Option]) -> No
     Args:
         given: what was typed for each parameter.
     """
-    taken, models, outputs = dict[Path, str](), dict[Path, str](), dict[Path, str]()
+    taken, models, outputs = dict[Path, str](), dict[Path, str](), dict[Path, object]()
     for name, option in sorted(options.items(), key=lambda pair: pair[1].writes):  # what is read comes first
         typed = given.get(name)
         for text in typed if isinstance(typed, (list, tuple)) else (typed,):
@@ -43,18 +43,17 @@ def outputs_apart(given: Mapping[str, Any], options: Mapping[str, Option]) -> No
                 problem = f"is the same place as {named(taken[place])}, which would be overwritten"
                 hint = "give each output a name of its own"
                 raise OutputError("outputs-same", problem, field=name, given=text, hint=hint)
-            if place.is_file() and not models.keys().isdisjoint(place.parents):
-                model = next(named(models[folder]) for folder in place.parents if folder in models)
-                problem = f"is a file of {model}, which would be overwritten"
-                raise OutputError(
-                    "output-in-model", problem, field=name, given=text, hint="write it elsewhere, or remove it first"
-                )
-            taken[place] = outputs[place] = name
-    for place, name in outputs.items():
-        around = next((outputs[folder] for folder in place.parents if folder in outputs), None)
+            model = next((models[folder] for folder in place.parents if folder in models), None)
+            if model is not None and place.is_file():
+                problem = f"is a file of {named(model)}, which would be overwritten"
+                hint = "write it elsewhere, or remove it first"
+                raise OutputError("output-in-model", problem, field=name, given=text, hint=hint)
+            taken[place], outputs[place] = name, text
+    for place, text in outputs.items():
+        around = next((taken[folder] for folder in place.parents if folder in outputs), None)
         if around is not None:
             problem, hint = f"lies inside {named(around)}, which is written too", "write it beside that"
-            raise OutputError("outputs-nested", problem, field=name, given=place, hint=hint)
+            raise OutputError("outputs-nested", problem, field=taken[place], given=text, hint=hint)
 
 
 def _parts(text: object) -> set[str]:
