@@ -153,7 +153,7 @@ def operation_records(edits: Edits, width: int) -> dict[str, OperationRecord]:
 
 
 def check_described(layout: Layout) -> None:
-    """Raise RecordError for a pruned checkpoint that says other things of its operations than these are known for.
+    """Raise RecordError for a pruned checkpoint whose record describes its operations otherwise than they are.
 
     Operations that are not installed are believed: the checkpoint holds their functions.
     """
@@ -165,7 +165,7 @@ def check_described(layout: Layout) -> None:
         (name for name in {**said, **expected} if name not in others and said.get(name) != expected.get(name)), ""
     )
     if wrong:
-        problem = f"the record of a pruned model says of the operation {wrong:.60} what is not true of it"
+        problem = f"config.json describes the operation {wrong:.60} otherwise than it is"
         raise RecordError("record-contradicts", problem, hint="prune the model again")
 
 
